@@ -1,0 +1,1 @@
+"""Ways to generate, a file each."""

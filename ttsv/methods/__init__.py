@@ -1,0 +1,1 @@
+"""Ways to adapt the model, a file each."""
