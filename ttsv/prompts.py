@@ -13,8 +13,8 @@ _SLOT = "{question}"
 class Template(Protocol):
     """A way to ask a question.
 
-    ``add_special_tokens`` says whether the tokenizer may add the special tokens of its own defaults (such as a BOS) when
-    it encodes the rendered text; False where the text has them already.
+    ``add_special_tokens`` says whether the tokenizer may add the special tokens of its own defaults (such as a BOS)
+    when it encodes the rendered text; False where the text has them already.
     """
 
     @property
@@ -51,8 +51,8 @@ class ChatTemplate:
     """The tokenizer's own chat template, with an optional system message, instruction and worked examples.
 
     ``system`` None leaves the system turn to the template (some write one of their own). ``instruction`` follows every
-    question, after an empty line. The first ``shots`` of ``examples`` (``question``, ``answer``) come first, as turns of
-    user and assistant, so that the template's end of turn also ends the answer. ``chat_template_kwargs`` go to the
+    question, after an empty line. The first ``shots`` of ``examples`` (``question``, ``answer``) come first, as turns
+    of user and assistant, so that the template's end of turn also ends the answer. ``chat_template_kwargs`` go to the
     template (for example ``enable_thinking``); templates ignore those they do not know.
     """
 
@@ -82,7 +82,7 @@ class ChatTemplate:
             text = tokenizer.apply_chat_template(
                 self._messages(question), tokenize=False, add_generation_prompt=True, **self.chat_template_kwargs
             )
-        # The template is a program of the model's authors; what it raises (usually that it knows no system turn) is Jinja's.
+        # The template is a program of the model's authors, and raises what they chose, often at a system turn.
         except Exception as error:
             raise UserError(
                 f"the tokenizer's chat template refuses this conversation: {error}. If it knows no system turn, set "

@@ -15,8 +15,8 @@ class Loaded:
     """Problems in the order of their source, and where they came from.
 
     ``provenance`` holds ``source`` (``file``, ``hub`` or ``reasoning-gym``), ``rows`` (number of problems),
-    ``problems_sha256`` and what identifies the source: ``path`` and ``sha256`` of a file; ``path``, ``config``, ``split``
-    and the resolved ``revision`` of a hub data set; the families, seed and package version of a generated one.
+    ``problems_sha256`` and what identifies the source: ``path`` and ``sha256`` of a file; ``path``, ``config``,
+    ``split`` and the resolved ``revision`` of a hub data set; families, seed and package version of a generated one.
     """
 
     problems: list[Problem]
@@ -40,11 +40,11 @@ class Task(Protocol):
         ...
 
     def availability(self, data_dir: Path | None) -> str:
-        """One line on where the problems will come from; downloads nothing, raises ``UserError`` if they cannot be had."""
+        """Where the problems will come from, in a line; downloads nothing; raises ``UserError`` if from nowhere."""
         ...
 
 
 def problems_sha256(problems: Sequence[Problem]) -> str:
-    """Hex SHA-256 of all fields of the problems, in order: equal exactly when the model is asked and graded the same."""
+    """Hex SHA-256 of all fields of the problems, in order: what is asked, and what is held to be right."""
     rows = json.dumps([asdict(problem) for problem in problems], sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(rows.encode()).hexdigest()

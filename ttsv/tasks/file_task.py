@@ -95,7 +95,7 @@ class FileTask:
 
 
 def _rows(content: bytes, path: Path) -> Iterator[tuple[str, Row]]:
-    # Split on \n alone: str.splitlines would also cut at characters such as U+2028, which are legal inside JSON strings.
+    # Split on \n alone: str.splitlines would also cut at U+2028 and others, which are legal inside JSON strings.
     for number, line in enumerate(content.split(b"\n"), start=1):
         where = f"{path}:{number}"
         try:

@@ -8,11 +8,12 @@ GoldRule = Literal["field", "whole_number", "last_box", "first_of_list", "after_
 
 _THOUSANDS_COMMA = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _UNESCAPED_DOLLAR = re.compile(r"(?<!\\)\$")
+_DEGREES = re.compile(r"\s*\^\s*(\\circ|\{\s*\\circ\s*\})$")
 _BOX = re.compile(r"\\f?box(?:ed)?\s*\{")
 
 
 def gold_answer(value: object, rule: GoldRule) -> str:
-    """The gold answer in ``value`` under ``rule``, stripped; raises ``ValueError`` (what was got, what was expected)."""
+    """The gold answer in ``value`` under ``rule``, stripped; raises ``ValueError`` (got what, expected what)."""
     if rule not in get_args(GoldRule):
         raise ValueError(f"unknown gold rule {rule!r}; known: {', '.join(get_args(GoldRule))}")
     return _RULES[rule](value).strip()
@@ -48,7 +49,8 @@ def last_box(text: str) -> str | None:
 
 
 def _whole_number(value: object) -> str:
-    text = as_text(value).strip()
+    # Copies of AIME 2025 write one answer, an angle, as 336^\circ; what is asked for is the number.
+    text = _DEGREES.sub("", as_text(value).strip())
     if not re.fullmatch(r"[+-]?\d+(\.0*)?", text):
         raise ValueError(f"expected a whole number, got {text!r:.80}")
     return text.partition(".")[0]
@@ -58,7 +60,8 @@ def _in_last_box(value: object) -> str:
     content = last_box(as_text(value))
     if content is None:
         raise ValueError(r"no \boxed{...} with balanced braces in it")
-    return content
+    # One solution of Minerva Math closes and reopens its mathematics inside the box ("...+$ $...").
+    return _UNESCAPED_DOLLAR.sub("", content)
 
 
 def _first_of_list(value: object) -> str:

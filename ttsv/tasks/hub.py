@@ -51,7 +51,7 @@ class HubSource:
         return [dict(row) for row in data], self._commit_of(data)
 
     def availability(self, instead: str) -> str:
-        """Whether the data set is cached or can be downloaded; asks the hub but downloads nothing; raises ``UserError``."""
+        """Whether it is cached or can be downloaded, without downloading it; raises ``UserError`` if neither."""
         if self._cached():
             return f"{self.label}, in the local cache"
         from huggingface_hub import HfApi
