@@ -28,6 +28,13 @@ def test_field_names_alone_make_a_task_even_nested_ones(tmp_path):
     assert (problem.id, problem.task) == ("0", "toy")
 
 
+def test_subject_and_level_may_be_null_but_not_misspelt(tmp_path):
+    write(tmp_path, {"q": "?", "a": 1, "level": None})
+    assert FileTask("toy", Fields(question="q", gold="a", level="level")).load(tmp_path)[0].level is None
+    with pytest.raises(UserError, match="no field 'levle'"):
+        FileTask("toy", Fields(question="q", gold="a", level="levle")).load(tmp_path)
+
+
 def test_a_field_whose_own_name_has_a_dot_is_found(tmp_path):
     write(tmp_path, {"q": "?", "a.b": "7", "a": {"b": "8"}})
     assert FileTask("toy", Fields(question="q", gold="a.b")).load(tmp_path)[0].gold == "7"

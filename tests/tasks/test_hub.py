@@ -77,6 +77,18 @@ def test_the_hub_may_name_its_fields_differently_from_the_file(hub, tmp_path):
     assert both.load(tmp_path) == both.load(None)
 
 
+def test_rows_of_the_real_library_are_read_like_those_of_a_file(monkeypatch, tmp_path):
+    row = '{"id": 7, "question": "q", "final_answer": ["$2$"], "meta": {"kind": "x"}}'
+    for folder in ("set", "toy"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "test.jsonl").write_text(row + "\n")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    fields = Fields(question="question", gold="final_answer", gold_from="first_of_list", id="id", subject="meta.kind")
+    both = FileTask("toy", fields, HubSource(str(tmp_path / "set"), "test"))
+    assert both.load(None) == both.load(tmp_path)
+    assert (both.load(None)[0].gold, both.load(None)[0].subject) == ("2", "x")
+
+
 def test_a_faulty_hub_row_is_named(hub):
     hub.result = FakeData([{"problem": "p", "solution": r"\boxed{3}"}, {"problem": "p", "solution": "none"}])
     with pytest.raises(UserError, match=r"hub data set org/set \(test split, config main\), row 1: gold answer"):

@@ -40,8 +40,8 @@ class Fields:
             question=question,
             gold=gold,
             task=task,
-            subject=None if self.subject is None else _text(row, self.subject, where),
-            level=None if self.level is None else _text(row, self.level, where),
+            subject=_text_or_null(row, self.subject, where),
+            level=_text_or_null(row, self.level, where),
         )
 
     def _gold(self, row: Row, where: str) -> str:
@@ -89,6 +89,11 @@ def _value(row: Row, name: str, where: str) -> object:
                 f"{where}: no field {name!r}; this row has: {existing}. Set the task's field names accordingly"
             )
     return value
+
+
+def _text_or_null(row: Row, name: str | None, where: str) -> str | None:
+    # The field must exist, so that a misspelt name is noticed; a row may leave it open.
+    return None if name is None or _value(row, name, where) is None else _text(row, name, where)
 
 
 def _text(row: Row, name: str, where: str) -> str:
