@@ -1,0 +1,166 @@
+"""Generation with transformers models: one lean decoding loop that gives what ``generate`` gives, and stops each row by itself.
+
+``generate`` keeps finished rows in the batch, has no random stream per row and no rule of the release's kind for stop strings.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from ttsv.adaptations import Adaptation, EmbeddingPrefix
+from ttsv.engines.base import Decoding, Progress, Request, resolve
+from ttsv.models import LanguageModel
+from ttsv.objectives import raw_entropy
+from ttsv.placement import assemble
+from ttsv.records import Completion
+from ttsv.sampling import draw, uniforms
+
+log = logging.getLogger(__name__)
+
+STRING_WINDOW = 24
+"""Latest tokens of a row that are decoded to look for a stop string."""
+
+
+@dataclass(frozen=True)
+class HFEngine:
+    """Batched decoding with transformers.
+
+    Finished rows leave the batch when at most ``keep_share`` of its rows still write; 0 keeps them all to the end.
+    """
+
+    keep_share: float = 0.75
+    name: str = "hf"
+    supports: ClassVar[frozenset[type]] = frozenset({EmbeddingPrefix})
+
+    def generate(
+        self,
+        lm: LanguageModel,
+        requests: Sequence[Request],
+        adaptation: Adaptation | None,
+        decoding: Decoding,
+        progress: Progress = lambda slots: None,
+    ) -> Iterator[dict[int, Completion]]:
+        """Yield finished batches as {index in ``requests``: completion}; the longest prompts come first when sorted."""
+        prefix = adaptation.soft_prompt.vectors if adaptation else torch.zeros(0, lm.hidden_size)
+        order = list(range(len(requests)))
+        if decoding.sort_by_length:
+            order.sort(key=lambda i: -len(requests[i].prompt.token_ids))
+        for start in range(0, len(order), decoding.batch_size):
+            chosen = order[start : start + decoding.batch_size]
+            run = _Run(lm, [requests[i] for i in chosen], prefix, decoding, self.keep_share, progress)
+            yield dict(zip(chosen, run.completions(), strict=True))
+
+
+@dataclass
+class _Row:
+    """One response being written."""
+
+    request: Request
+    ids: list[int] = field(default_factory=list)
+    entropies: list[float] = field(default_factory=list)
+    ended: bool = False
+    holds_string: bool = False
+
+
+class _Run:
+    """One batch from prefill to the last stop."""
+
+    def __init__(
+        self, lm: LanguageModel, requests: Sequence[Request], prefix: Tensor, decoding: Decoding, keep_share: float, progress: Progress
+    ) -> None:
+        self.lm, self.decoding, self.keep_share, self.progress = lm, decoding, keep_share, progress
+        self.sampling = resolve(decoding.sampling, lm)
+        self.end_ids = decoding.stopping.ids(lm)
+        self.rows = [_Row(request) for request in requests]
+        self.inputs = assemble(lm, prefix, [r.prompt.token_ids for r in requests], [[] for _ in requests], decoding.order)
+        self.random = np.zeros((len(requests), 0))
+        if not self.sampling.greedy:
+            self.random = np.stack([uniforms(self.sampling.max_new_tokens, *r.stream) for r in requests])
+        self.seen: Tensor | None = None
+
+    def completions(self) -> list[Completion]:
+        """Decode until every row has ended and return one completion a row."""
+        self._decode()
+        return [self._completion(row) for row in self.rows]
+
+    @torch.inference_mode()
+    def _decode(self) -> None:
+        lm, batch = self.lm, self.inputs
+        cache = DynamicCache(config=lm.model.config)
+        attention, positions = batch.attention, batch.positions[:, -1:]
+        inside = list(range(len(self.rows)))
+        inputs = {"inputs_embeds": batch.embeddings, "position_ids": batch.positions}
+        for step in range(self.sampling.max_new_tokens):
+            output = lm.model(**inputs, attention_mask=attention, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            tokens = self._next_tokens(output.logits[:, -1], inside, step)
+            if self._finished(step):
+                return
+            living = [i for i, row in enumerate(inside) if not self.rows[row].ended]
+            if len(living) <= self.keep_share * len(inside):
+                keep = torch.tensor(living, device=lm.device)
+                cache.batch_select_indices(keep)
+                attention, positions, tokens = attention[keep], positions[keep], tokens[keep]
+                self.seen = None if self.seen is None else self.seen[keep]
+                inside = [inside[i] for i in living]
+            attention = torch.cat([attention, attention.new_ones(len(inside), 1)], dim=1)
+            positions = positions + 1
+            inputs = {"input_ids": tokens[:, None], "position_ids": positions}
+
+    def _next_tokens(self, logits: Tensor, inside: list[int], step: int) -> Tensor:
+        """Choose and record the next token of each row in the batch; return them, (rows,)."""
+        logits = logits.float()
+        if self.sampling.repetition_penalty != 1 and self.seen is None:
+            self.seen = torch.zeros_like(logits, dtype=torch.bool)
+        uniform = torch.zeros(len(inside), dtype=torch.float64)
+        if not self.sampling.greedy:
+            uniform = torch.from_numpy(self.random[inside, step])
+        tokens = draw(logits, self.sampling, uniform, self.seen)
+        if self.seen is not None:
+            self.seen.scatter_(1, tokens[:, None], True)
+        for index, token, bits in zip(inside, tokens.tolist(), raw_entropy(logits).tolist(), strict=True):
+            row = self.rows[index]
+            if row.ended:
+                continue
+            row.ids.append(token)
+            row.entropies.append(bits)
+            row.ended = token in self.end_ids
+            self.progress(1 if not row.ended else self.sampling.max_new_tokens - step)
+        return tokens
+
+    def _finished(self, step: int) -> bool:
+        """Tell whether the batch is done, by its rows or by the release's rule on strings."""
+        if all(row.ended for row in self.rows):
+            return True
+        strings = self.decoding.stopping.batch_strings
+        if not strings:
+            return False
+        for row in self.rows:
+            if not row.holds_string:
+                recent = self.lm.decode(row.ids[-STRING_WINDOW:], skip_special=False)
+                row.holds_string = any(string in recent for string in strings)
+        done = all(row.holds_string for row in self.rows)
+        if done:
+            unfinished = sum(not row.ended for row in self.rows)
+            self.progress(unfinished * (self.sampling.max_new_tokens - step - 1))
+        return done
+
+    def _completion(self, row: _Row) -> Completion:
+        stopping = self.decoding.stopping
+        if stopping.batch_strings:
+            text = self.lm.decode(row.ids).split(stopping.batch_strings[-1])[0]
+        else:
+            text = self.lm.decode(row.ids[:-1] if row.ended else row.ids)
+        return Completion(
+            problem_id=row.request.prompt.problem_id,
+            sample=row.request.sample,
+            text=text,
+            token_ids=tuple(row.ids),
+            finish_reason="stop" if row.ended or row.holds_string else "length",
+            mean_entropy=sum(row.entropies) / len(row.entropies),
+        )

@@ -1,0 +1,162 @@
+"""A frozen language model with its tokenizer, end tokens and identity."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from ttsv.records import UserError
+from ttsv.weights import ModelConfig, fetch, fingerprint
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+
+
+@dataclass
+class LanguageModel:
+    """A causal language model whose weights never get gradients.
+
+    ``eos_ids`` are the model's own end-of-sequence ids (generation config, else config); ``end_ids`` adds those of the tokenizer, of
+    the chat template's end of turn and of the model config: any of them ends a response.
+    """
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    fingerprint: str
+    extra_end_tokens: tuple[str, ...] = ()
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.model.eval()
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        return self.token_embeddings.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in."""
+        return self.token_embeddings.dtype
+
+    @property
+    def token_embeddings(self) -> Tensor:
+        """The input embedding table (vocabulary, d)."""
+        table: Tensor = self.model.get_input_embeddings().weight
+        return table
+
+    @property
+    def hidden_size(self) -> int:
+        """The width d of an input embedding."""
+        return int(self.token_embeddings.shape[1])
+
+    @property
+    def tokenizer_size(self) -> int:
+        """The number of token ids the tokenizer knows; the table may have unused rows beyond."""
+        return len(self.tokenizer)
+
+    @property
+    def max_positions(self) -> int | None:
+        """The context length the model was configured for, or None where it does not say."""
+        found = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return int(found) if found else None
+
+    @cached_property
+    def pad_token_id(self) -> int:
+        """The id that fills up short rows; its choice never shows in the ``corrected`` recipe."""
+        for candidate in (self.tokenizer.pad_token_id, self.model.config.pad_token_id, self.tokenizer.eos_token_id, *sorted(self.eos_ids)):
+            if candidate is not None:
+                return int(candidate)
+        return 0
+
+    @cached_property
+    def eos_ids(self) -> frozenset[int]:
+        """The model's own end-of-sequence ids."""
+        own = _as_set(getattr(self.model.generation_config, "eos_token_id", None))
+        return own or _as_set(self.model.config.eos_token_id)
+
+    @cached_property
+    def end_ids(self) -> frozenset[int]:
+        """Every id that ends a response."""
+        extra = {self.tokenizer.convert_tokens_to_ids(token) for token in self.extra_end_tokens}
+        if None in extra or (self.tokenizer.unk_token_id in extra and self.tokenizer.unk_token not in self.extra_end_tokens):
+            raise UserError(f"model.end_tokens={list(self.extra_end_tokens)} holds a token that {self.name}'s tokenizer does not know")
+        found = self.eos_ids | _as_set(self.model.config.eos_token_id) | _as_set(self.tokenizer.eos_token_id) | frozenset(extra)
+        found |= _end_of_turn(self.tokenizer)
+        if not found:
+            raise UserError(f"{self.name} names no end token anywhere; give one with model.end_tokens=['<...>']")
+        return found
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Return the input embeddings (..., d) of token ids."""
+        embedded: Tensor = self.model.get_input_embeddings()(ids)
+        return embedded
+
+    def decode(self, ids: list[int] | tuple[int, ...], *, skip_special: bool = True) -> str:
+        """Return the text of token ids."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=skip_special))
+
+
+def load(config: ModelConfig, dtype: torch.dtype, device: torch.device) -> LanguageModel:
+    """Load a model for inference, from safetensors only and without running any code that comes with it.
+
+    Raises:
+        UserError: if the files are missing or incomplete (see ``weights``), or the architecture is not in transformers.
+    """
+    folder = fetch(config)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, attn_implementation=config.attn_implementation, use_safetensors=True, local_files_only=True
+        )
+    except (ValueError, KeyError, ImportError, OSError) as error:
+        raise UserError(f"transformers cannot load {config.name} from {folder}: {error}. Code shipped with a model is never run.") from error
+    return LanguageModel(
+        config.name, model.to(device), tokenizer, fingerprint(folder), tuple(config.end_tokens), dict(config.chat_template_kwargs)
+    )
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device for ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"device={name!r} is unknown; expected auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device={name} was asked for, but torch sees no CUDA device here; use device=auto or device=cpu")
+    return device
+
+
+def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Return the dtype for a name, or for ``auto`` the fastest that is safe: bf16 on CUDA and on CPUs that compute in it, else fp32."""
+    if name == "auto":
+        fast = device.type == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+        return torch.bfloat16 if fast else torch.float32
+    if name not in DTYPES:
+        raise UserError(f"dtype={name!r} is unknown; expected auto, {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def _as_set(ids: int | list[int] | None) -> frozenset[int]:
+    if ids is None:
+        return frozenset()
+    return frozenset([ids] if isinstance(ids, int) else ids)
+
+
+def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Return the special token that the chat template writes after an assistant's turn, if it writes one."""
+    if not tokenizer.chat_template:
+        return frozenset()
+    mark = "ANSWER"
+    turns = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": mark}]
+    text = str(tokenizer.apply_chat_template(turns, tokenize=False))
+    ids = tokenizer(text.rpartition(mark)[2], add_special_tokens=False)["input_ids"]
+    special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    return frozenset(ids[:1]) if ids and ids[0] in special else frozenset()

@@ -1,0 +1,184 @@
+"""Content-addressed stage directories: a result is found by what determines it, or it is computed once and put there.
+
+A stage directory ``<root>/<kind>/<label>-<digest>/`` appears by one rename when everything in it, ``manifest.json`` included,
+is on disk; until then the work lies in ``<root>/<kind>/.work-<digest>/`` and can be gone on with. The manifest holds the key
+that the digest is made from and the SHA-256 of every file, so a damaged or foreign directory is noticed before it is used.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ttsv.records import UserError
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+KEY = "key.json"
+LOG = "log.txt"
+
+
+class DamagedStageError(UserError):
+    """A stage directory does not hold what its manifest says."""
+
+
+def canonical_json(content: Any) -> str:
+    """Return ``content`` as JSON with sorted keys and no white space: equal content gives equal text."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def digest(content: Any) -> str:
+    """Return the SHA-256 (hex) of JSON-able ``content``."""
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_atomically(path: Path, data: str | bytes) -> None:
+    """Write ``data`` so that ``path`` holds either its old content or all of the new, also after a crash."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as stream:
+        stream.write(data.encode() if isinstance(data, str) else data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def slug(text: str) -> str:
+    """Return ``text`` fit for a file name."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")[:80]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One place in the store: complete (``path`` exists) or not yet (``work`` may hold partial results)."""
+
+    kind: str
+    path: Path
+    work: Path
+    key: Mapping[str, Any]
+    digest: str
+
+    def is_complete(self) -> bool:
+        """Tell whether the result is there, whole and this stage's own.
+
+        Raises:
+            DamagedStageError: if the directory exists but a file is missing, changed or belongs to another key.
+        """
+        if not self.path.exists():
+            return False
+        self.verify()
+        return True
+
+    def verify(self) -> None:
+        """Check the directory against its manifest; see :meth:`is_complete`. Unlisted files are warned of and left unread."""
+        manifest = read_manifest(self.path)
+        if manifest["digest"] != self.digest or digest(manifest["key"]) != self.digest:
+            raise DamagedStageError(
+                f"{self.path / MANIFEST} belongs to another result: got digest {manifest['digest']}, expected {self.digest}. "
+                f"Somebody copied or edited it; delete {self.path} and run the same command again."
+            )
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold this stage for one process; others wait and then find it complete. A killed holder frees it."""
+        self.work.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.work.with_name(f".lock-{self.digest[:16]}"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info("another process is computing %s; waiting for it", self.path.name)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextlib.contextmanager
+    def open_work(self) -> Iterator[Path]:
+        """Yield the working folder, with what an interrupted run left there; :meth:`commit` turns it into the result."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        key_file = self.work / KEY
+        if not key_file.exists():
+            write_atomically(key_file, json.dumps(self.key, indent=1, sort_keys=True))
+        elif digest(json.loads(key_file.read_text())) != self.digest:
+            raise DamagedStageError(f"{key_file} belongs to another result; delete {self.work} and run the same command again.")
+        handler = logging.FileHandler(self.work / LOG)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logging.getLogger("ttsv").addHandler(handler)
+        try:
+            yield self.work
+        finally:
+            logging.getLogger("ttsv").removeHandler(handler)
+            handler.close()
+
+    def commit(self) -> None:
+        """Turn the working folder into the finished stage directory, at once."""
+        (self.work / KEY).unlink(missing_ok=True)
+        for leftover in self.work.glob(".*.tmp"):
+            leftover.unlink()
+        files = {p.relative_to(self.work).as_posix(): file_sha256(p) for p in sorted(self.work.rglob("*")) if p.is_file()}
+        manifest = {"kind": self.kind, "digest": self.digest, "key": self.key, "files": files}
+        write_atomically(self.work / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))
+        self.work.rename(self.path)
+
+
+@dataclass(frozen=True)
+class Store:
+    """All stage directories below ``root``."""
+
+    root: Path
+
+    def stage(self, kind: str, label: str, key: Mapping[str, Any]) -> Stage:
+        """Return the place of the result that ``key`` (JSON-able) determines; ``label`` only makes the folder readable."""
+        plain = json.loads(canonical_json(key))
+        name = digest(plain)
+        folder = self.root / kind
+        return Stage(kind, folder / f"{slug(label)}-{name[:16]}", folder / f".work-{name[:16]}", plain, name)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a finished stage directory after checking every file it lists.
+
+    Raises:
+        DamagedStageError: naming the file, if the manifest is missing or unreadable or a listed file is missing or changed.
+    """
+    path = folder / MANIFEST
+    remedy = f"Delete {folder} and run the same command again."
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text())
+        files = manifest["files"]
+        _ = manifest["key"], manifest["digest"], manifest["kind"]
+    except FileNotFoundError as error:
+        raise DamagedStageError(f"{path} is missing: {folder} is no finished result. {remedy}") from error
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise DamagedStageError(f"{path} is not a readable manifest ({error!r}). {remedy}") from error
+    for name, expected in files.items():
+        file = folder / name
+        if not file.is_file():
+            raise DamagedStageError(f"{file} is missing although {MANIFEST} lists it. {remedy}")
+        if file_sha256(file) != expected:
+            raise DamagedStageError(f"{file} was changed after it was written: its SHA-256 is not that in {MANIFEST}. {remedy}")
+    for extra in sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()):
+        if extra not in files and extra != MANIFEST:
+            log.warning("%s is not part of the result and is not read", folder / extra)
+    return manifest
+
+
+def discard(stage: Stage) -> None:
+    """Remove a stage's partial work."""
+    shutil.rmtree(stage.work, ignore_errors=True)

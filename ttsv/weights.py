@@ -1,0 +1,268 @@
+"""Where a model's files are: a hub snapshot, a local folder, or a file of an installed package; whether they are whole; their fingerprint.
+
+Only safetensors and GGUF are read. A GGUF file is dequantised once and kept as safetensors in the cache folder.
+"""
+
+import importlib.metadata
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+from safetensors import SafetensorError, safe_open
+
+from ttsv.records import UserError
+from ttsv.store import digest, file_sha256, write_atomically
+
+log = logging.getLogger(__name__)
+
+HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer*", "vocab*", "merges.txt", "*.model"]
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which model: exactly one of ``id`` (hub), ``path`` (local folder or GGUF file) or ``package`` (installed distribution).
+
+    ``revision`` pins a hub commit. ``gguf_file`` names the file in a folder or package, ``sha256`` is what it must hash to.
+    ``chat_template_kwargs`` go to the tokenizer's chat template (``enable_thinking``). ``end_tokens`` adds end-of-turn tokens to those
+    that tokenizer, generation config and template name. ``parameters`` (a count) is used for estimates before the weights are there.
+    """
+
+    name: str
+    id: str | None = None
+    path: str | None = None
+    package: str | None = None
+    revision: str | None = None
+    gguf_file: str | None = None
+    sha256: str | None = None
+    parameters: float | None = None
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    end_tokens: tuple[str, ...] = ()
+    attn_implementation: str = "sdpa"
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("id", "path", "package") if getattr(self, name)]
+        if len(given) != 1:
+            raise UserError(
+                f"model {self.name!r} names {given or 'no source'}; expected exactly one of model.id (hub), model.path (folder or "
+                f"GGUF file) and model.package. For example: model=from_hub model.id=Qwen/Qwen2.5-0.5B, model=from_folder model.path=DIR"
+            )
+        if self.package and not self.gguf_file:
+            raise UserError(f"model {self.name!r}: model.package needs model.gguf_file, the name of the file inside it")
+
+
+def cache_folder() -> Path:
+    """Return the folder for converted models and file hashes: ``$TTSV_CACHE``, else ``~/.cache/ttsv``."""
+    return Path(os.environ.get("TTSV_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ttsv")
+
+
+def find(config: ModelConfig) -> Path | None:
+    """Return the folder or GGUF file that is on disk, checked to be whole, or None where the hub must be asked first.
+
+    Raises:
+        UserError: if a local source is missing, or what is there is incomplete or damaged.
+    """
+    if config.package:
+        return _package_file(config)
+    if config.path:
+        return _local(config)
+    try:
+        folder = Path(snapshot_download(str(config.id), revision=config.revision, allow_patterns=HUB_FILES, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+    return folder if _is_whole_snapshot(folder) else None
+
+
+def download_size(config: ModelConfig) -> int:
+    """Return the bytes that :func:`fetch` would download.
+
+    Raises:
+        UserError: if the hub cannot be reached, or does not let this model be read, saying what to do.
+    """
+    try:
+        info = HfApi().model_info(str(config.id), revision=config.revision, files_metadata=True, timeout=15)
+    except GatedRepoError as error:
+        raise UserError(
+            f"{config.id} is gated: accept its licence on its hub page, then `hf auth login`, and run the same command again"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise UserError(f"{config.id} has no revision {config.revision!r} on the hub; set model.revision to a commit, or null") from error
+    except RepositoryNotFoundError as error:
+        raise UserError(f"the hub has no model {config.id!r} that you may read; check the spelling, or `hf auth login` if it is private") from error
+    except (HfHubHTTPError, OSError, RuntimeError) as error:
+        raise UserError(
+            f"{config.id} is not (completely) on this disk and the hub cannot be reached ({type(error).__name__}). Either\n"
+            f"  - fetch it where there is a network: hf download {config.id}, and set HF_HOME to that cache, or\n"
+            f"  - give a folder with its safetensors: model=from_folder model.path=DIR, or\n"
+            f"  - use the embedded model: model=smollm2_135m (make: MODEL=smollm2_135m)"
+        ) from error
+    sizes = {f.rfilename: f.size or 0 for f in info.siblings or []}
+    weights = {name: size for name, size in sizes.items() if name.endswith(".safetensors")}
+    if not weights:
+        raise UserError(f"{config.id} holds no safetensors; pickled weights are not loaded. Convert it and give model.path=DIR")
+    return sum(weights.values())
+
+
+def fetch(config: ModelConfig) -> Path:
+    """Return a folder with config, tokenizer and safetensors, downloading or converting where needed.
+
+    Raises:
+        UserError: as :func:`find` and :func:`download_size`.
+    """
+    found = find(config)
+    if found is None:
+        download_size(config)
+        found = Path(snapshot_download(str(config.id), revision=config.revision, allow_patterns=HUB_FILES))
+        check_folder(found)
+    return converted(found) if found.suffix == ".gguf" else found
+
+
+def check_folder(folder: Path) -> None:
+    """Check that a model folder is complete.
+
+    Raises:
+        UserError: naming what is missing or cut short.
+    """
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder} is no model folder: expected config.json in it")
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise UserError(f"{folder} holds no tokenizer: expected one of {', '.join(TOKENIZER_FILES)}")
+    for file in weight_files(folder):
+        if not file.is_file():
+            raise UserError(f"{file} is missing although the index lists it; the copy or download was not finished. Fetch it again.")
+        try:
+            with safe_open(file, "pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{file} is damaged or cut short ({error}); fetch it again") from error
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the safetensors files that a folder's index names, or those in it."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        return [folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise UserError(f"{folder} holds no safetensors weights (pickled ones are not loaded); expected model.safetensors or an index")
+    return files
+
+
+def parameter_count(folder: Path) -> int:
+    """Return the number of parameters stored in a folder, read from the headers."""
+    total = 0
+    for file in weight_files(folder):
+        with safe_open(file, "pt") as tensors:
+            for name in tensors.keys():
+                size = 1
+                for extent in tensors.get_slice(name).get_shape():
+                    size *= extent
+                total += size
+    return total
+
+
+def fingerprint(folder: Path) -> str:
+    """Return a hash of weights, config and tokenizer: what decides every number the model gives."""
+    names = [*weight_files(folder), *(folder / n for n in ("config.json", "generation_config.json", *TOKENIZER_FILES))]
+    return digest({file.name: _remembered_sha256(file) for file in names if file.is_file()})
+
+
+def converted(gguf: Path) -> Path:
+    """Return the folder that holds a GGUF file dequantised to fp32 safetensors, making it the first time."""
+    folder = cache_folder() / "converted" / _remembered_sha256(gguf)[:32]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if not (folder / "config.json").is_file():
+            log.info("converting %s to safetensors, once, into %s", gguf.name, folder)
+            work = folder.with_suffix(".work")
+            shutil.rmtree(work, ignore_errors=True)
+            _dequantise(gguf, work)
+            work.rename(folder)
+    check_folder(folder)
+    return folder
+
+
+def _dequantise(gguf: Path, target: Path) -> None:
+    """Write config, tokenizer and fp32 weights of a GGUF file to ``target``."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    # A model read from GGUF counts as quantised and refuses to be saved, though its weights are plain; a fresh one takes them over.
+    config = loaded.config.to_dict()
+    config.pop("quantization_config", None)
+    plain = AutoModelForCausalLM.from_config(type(loaded.config).from_dict(config), dtype=torch.float32)
+    plain.load_state_dict(loaded.state_dict())
+    plain.generation_config = loaded.generation_config
+    plain.save_pretrained(target)
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)
+
+
+def _package_file(config: ModelConfig) -> Path:
+    try:
+        distribution = importlib.metadata.distribution(str(config.package))
+    except importlib.metadata.PackageNotFoundError as error:
+        raise UserError(f"the package {config.package} is not installed; `make setup` installs it from the lock") from error
+    listed = [file for file in distribution.files or [] if file.name == config.gguf_file]
+    if not listed:
+        raise UserError(f"the package {config.package} {distribution.version} holds no {config.gguf_file}; `make setup` installs the right version")
+    return _checked(Path(str(listed[0].locate())), config)
+
+
+def _local(config: ModelConfig) -> Path:
+    path = Path(str(config.path)).expanduser()
+    if not path.exists():
+        raise UserError(f"no model at {path}; expected a folder with config.json and safetensors, or a .gguf file (model.path=...)")
+    if path.is_file() and path.suffix != ".gguf":
+        raise UserError(f"{path} is a file, but not a .gguf one; expected a folder with config.json and safetensors, or a .gguf file")
+    if path.is_dir() and not config.gguf_file:
+        ggufs = sorted(path.glob("*.gguf"))
+        if (path / "config.json").is_file() or not ggufs:
+            check_folder(path)
+            return path
+        if len(ggufs) > 1:
+            raise UserError(f"{path} holds {len(ggufs)} GGUF files ({', '.join(f.name for f in ggufs)}); choose one with model.gguf_file=NAME")
+        path = ggufs[0]
+    elif path.is_dir():
+        path = path / str(config.gguf_file)
+    return _checked(path, config)
+
+
+def _checked(file: Path, config: ModelConfig) -> Path:
+    if not file.is_file():
+        raise UserError(f"{file} is missing; check model.path and model.gguf_file")
+    if config.sha256 and _remembered_sha256(file) != config.sha256:
+        raise UserError(f"{file} has SHA-256 {_remembered_sha256(file)}, expected {config.sha256}; it is damaged or another version. Install it again.")
+    return file
+
+
+def _is_whole_snapshot(folder: Path) -> bool:
+    try:
+        check_folder(folder)
+    except UserError as error:
+        log.warning("the copy of the model in the hub cache is not complete: %s", error)
+        return False
+    return True
+
+
+def _remembered_sha256(file: Path) -> str:
+    """Return a file's SHA-256; hub blobs are named by it, others are hashed once per path, size and time of change."""
+    real = file.resolve()
+    if len(real.name) == 64 and real.parent.name == "blobs":
+        return real.name
+    state = real.stat()
+    memo = cache_folder() / "sha256" / digest([str(real), state.st_size, state.st_mtime_ns])[:32]
+    if memo.is_file():
+        return memo.read_text()
+    value = file_sha256(real)
+    memo.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(memo, value)
+    return value
