@@ -1,7 +1,9 @@
 """A frozen language model with its tokenizer, end tokens and identity."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,7 +29,6 @@ class LanguageModel:
     tokenizer: PreTrainedTokenizerBase
     fingerprint: str
     extra_end_tokens: tuple[str, ...] = ()
-    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.model.eval()
@@ -102,23 +103,49 @@ class LanguageModel:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=skip_special))
 
 
-def load(config: ModelConfig, dtype: torch.dtype, device: torch.device) -> LanguageModel:
-    """Load a model for inference, from safetensors only and without running any code that comes with it.
+@dataclass
+class Source:
+    """A model on disk, known before its weights are loaded: folder, identity and tokenizer."""
 
-    Raises:
-        UserError: if the files are missing or incomplete (see ``weights``), or the architecture is not in transformers.
-    """
-    folder = fetch(config)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, attn_implementation=config.attn_implementation, use_safetensors=True, local_files_only=True
+    config: ModelConfig
+    folder: Path
+    fingerprint: str
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer."""
+        return _loaded(self, lambda: AutoTokenizer.from_pretrained(self.folder, local_files_only=True))
+
+    def load(self, dtype: torch.dtype, device: torch.device) -> LanguageModel:
+        """Load the weights, from safetensors only and without running any code that comes with them.
+
+        Raises:
+            UserError: if the architecture is not in transformers, or the files do not fit it.
+        """
+        model = _loaded(
+            self,
+            lambda: AutoModelForCausalLM.from_pretrained(
+                self.folder, dtype=dtype, attn_implementation=self.config.attn_implementation, use_safetensors=True, local_files_only=True
+            ),
         )
-    except (ValueError, KeyError, ImportError, OSError) as error:
-        raise UserError(f"transformers cannot load {config.name} from {folder}: {error}. Code shipped with a model is never run.") from error
-    return LanguageModel(
-        config.name, model.to(device), tokenizer, fingerprint(folder), tuple(config.end_tokens), dict(config.chat_template_kwargs)
-    )
+        return LanguageModel(self.config.name, model.to(device), self.tokenizer, self.fingerprint, tuple(self.config.end_tokens))
+
+
+def open_source(config: ModelConfig) -> Source:
+    """Find, download or convert a model's files and fingerprint them; see :func:`ttsv.weights.fetch` for what is raised."""
+    folder = fetch(config)
+    return Source(config, folder, fingerprint(folder))
+
+
+def _loaded(source: Source, function: Callable[[], Any]) -> Any:
+    try:
+        return function()
+    except (ValueError, KeyError, ImportError, OSError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise UserError(
+            f"transformers cannot load {source.config.name} from {source.folder}: {error}. Code shipped with a model is never run."
+        ) from error
 
 
 def resolve_device(name: str) -> torch.device:

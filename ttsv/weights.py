@@ -8,10 +8,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 from huggingface_hub import HfApi, snapshot_download
@@ -32,7 +30,7 @@ class ModelConfig:
     """Which model: exactly one of ``id`` (hub), ``path`` (local folder or GGUF file) or ``package`` (installed distribution).
 
     ``revision`` pins a hub commit. ``gguf_file`` names the file in a folder or package, ``sha256`` is what it must hash to.
-    ``chat_template_kwargs`` go to the tokenizer's chat template (``enable_thinking``). ``end_tokens`` adds end-of-turn tokens to those
+    ``thinking`` is passed on to chat templates that have such a switch (Qwen3). ``end_tokens`` adds end-of-turn tokens to those
     that tokenizer, generation config and template name. ``parameters`` (a count) is used for estimates before the weights are there.
     """
 
@@ -44,7 +42,7 @@ class ModelConfig:
     gguf_file: str | None = None
     sha256: str | None = None
     parameters: float | None = None
-    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    thinking: bool = True
     end_tokens: tuple[str, ...] = ()
     attn_implementation: str = "sdpa"
 

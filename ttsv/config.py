@@ -1,0 +1,102 @@
+"""From a composed Hydra config to typed components, built once. Only entry points import this."""
+
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any, TypeVar
+
+import hydra.utils
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import TypeAdapter, ValidationError
+
+from ttsv.engines.base import Engine
+from ttsv.evaluation import Evaluation
+from ttsv.methods.base import Method
+from ttsv.optimization import Optimization, Seeds
+from ttsv.prompts import Template
+from ttsv.records import UserError
+from ttsv.scoring.base import Grader
+from ttsv.tasks import Task
+from ttsv.weights import ModelConfig
+
+T = TypeVar("T")
+
+ADAPT_ON = ("all", "first_half", "second_half")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Everything that one run is made of."""
+
+    study: str
+    model: ModelConfig
+    task: Task
+    prompt: Template
+    method: Method
+    optimization: Optimization
+    evaluation: Evaluation
+    engine: Engine
+    grader: Grader
+    seeds: Seeds
+    names: dict[str, str]
+    plain: dict[str, Any]
+
+
+def build(config: DictConfig) -> Cell:
+    """Build and check every component of a composed config.
+
+    Raises:
+        UserError: naming the key, what was got and what was expected.
+    """
+    if config.adapt_on not in ADAPT_ON:
+        raise UserError(f"adapt_on={config.adapt_on!r} is unknown; expected one of {', '.join(ADAPT_ON)}")
+    try:
+        plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        raise UserError(f"the config is not complete: {error}") from error
+    choices = hydra.core.hydra_config.HydraConfig.get().runtime.choices
+    names = {group: str(choices[group]) for group in ("task", "prompt", "recipe", "scale", "method", "engine", "grader")}
+    return Cell(
+        study=str(config.study),
+        model=component(config.model, "model"),
+        task=component(config.task, "task"),
+        prompt=component(config.prompt, "prompt"),
+        method=component(config.method, "method"),
+        optimization=component(config.recipe.optimization, "recipe.optimization"),
+        evaluation=component(config.recipe.evaluation, "recipe.evaluation"),
+        engine=component(config.engine, "engine"),
+        grader=component(config.grader, "grader"),
+        seeds=Seeds(int(config.seeds.initialization), int(config.seeds.order), int(config.seeds.rollout)),
+        names=names,
+        plain=plain,
+    )
+
+
+def component(node: DictConfig, key: str) -> Any:
+    """Instantiate one node and check the types of its fields against its dataclass.
+
+    Raises:
+        UserError: naming the key whose value does not fit.
+    """
+    try:
+        built = hydra.utils.instantiate(node, _convert_="all")
+    except (InstantiationException, OmegaConfBaseException) as error:
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from error
+        raise UserError(f"{key} cannot be built: {error}") from error
+    return checked(built, key)
+
+
+def checked(built: T, key: str) -> T:
+    """Return a dataclass instance with every field converted to its declared type (lists to tuples, whole numbers to floats).
+
+    Raises:
+        UserError: naming the key, the value and the type expected.
+    """
+    if not is_dataclass(built) or isinstance(built, type):
+        return built
+    try:
+        return TypeAdapter(type(built)).validate_python(asdict(built))
+    except ValidationError as error:
+        lines = [f"{key}.{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" for e in error.errors()]
+        raise UserError("\n".join(lines)) from error

@@ -1,0 +1,47 @@
+"""How an adapted model is evaluated: decoding rules and samples per problem."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from ttsv.engines.base import Decoding, Request, own_sampling, resolve
+from ttsv.models import LanguageModel
+from ttsv.records import Prompt, UserError
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """``samples`` completions per problem under ``decoding``; ``seed`` keys the random numbers where sampling is not greedy.
+
+    ``sampling_from``: ``decoding`` uses the fields as written; ``generation_config`` keeps only ``max_new_tokens`` and takes the rest from
+    the model, as the released evaluation does by passing nothing else.
+    """
+
+    decoding: Decoding
+    samples: int
+    seed: int
+    sampling_from: Literal["decoding", "generation_config"]
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise UserError(f"evaluation.samples={self.samples} is out of range; expected at least 1")
+        if self.samples > 1 and self.sampling_from == "decoding" and self.decoding.sampling.greedy:
+            raise UserError(
+                f"evaluation.samples={self.samples} with temperature 0 would write the same text {self.samples} times; set "
+                f"recipe.evaluation.decoding.sampling.temperature above 0, or samples=1"
+            )
+
+    def resolved(self, lm: LanguageModel) -> Decoding:
+        """Return the decoding rules with nothing left to the model."""
+        sampling = self.decoding.sampling
+        if self.sampling_from == "generation_config":
+            return replace(self.decoding, sampling=own_sampling(lm, sampling.max_new_tokens))
+        return replace(self.decoding, sampling=resolve(sampling, lm))
+
+    def requests(self, prompts: Sequence[Prompt]) -> list[Request]:
+        """Return every row to generate."""
+        return [
+            Request(prompt, sample, ("evaluation", self.seed, prompt.problem_id, sample))
+            for prompt in prompts
+            for sample in range(self.samples)
+        ]

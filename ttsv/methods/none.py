@@ -1,0 +1,24 @@
+"""The model alone, under the same prompt: what every gain is measured against."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ttsv.methods.base import Adapted, Setting
+from ttsv.models import LanguageModel
+
+
+@dataclass(frozen=True)
+class NoPrefix:
+    """No adaptation."""
+
+    name: str = "none"
+    kind: ClassVar[type | None] = None
+
+    def determined_by(self, setting: Setting) -> dict[str, Any]:
+        """Nothing decides it."""
+        return {}
+
+    def adapt(self, lm: LanguageModel, setting: Setting, work: Path) -> Adapted:
+        """Return no adaptation."""
+        return Adapted(None)

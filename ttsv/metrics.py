@@ -1,0 +1,30 @@
+"""What is measured of graded samples: accuracy and the shares that explain it."""
+
+from typing import Any
+
+import pandas as pd
+
+from ttsv.records import Flag
+
+FLAGS: tuple[Flag, ...] = ("ok", "no_answer", "unparsed", "timeout", "error")
+
+
+def metrics(samples: pd.DataFrame) -> dict[str, Any]:
+    """Return accuracy and rates (shares of 1) of a frame with a row per completion, and the counts of the grader's flags.
+
+    ``accuracy`` is the mean over problems of the share of right samples (avg@k with k samples each). ``tokens`` is the mean length of a
+    response in tokens, its end token included; ``entropy`` the mean over responses of their mean token entropy, in nats.
+    """
+    per_problem = samples.groupby("problem_id")["correct"].mean()
+    return {
+        "problems": len(per_problem),
+        "samples_per_problem": len(samples) / max(len(per_problem), 1),
+        "accuracy": float(per_problem.mean()),
+        "boxed": float(samples["boxed"].mean()),
+        "truncated": float((samples["finish_reason"] == "length").mean()),
+        "repetition": float(samples["repetition"].mean()),
+        "tokens": float(samples["tokens"].mean()),
+        "tokens_total": int(samples["tokens"].sum()),
+        "entropy": float(samples["mean_entropy"].mean()),
+        "flags": {flag: int((samples["flag"] == flag).sum()) for flag in FLAGS},
+    }

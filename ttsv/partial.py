@@ -1,0 +1,42 @@
+"""The finished batches of a generation that is not finished, so that an interruption costs one batch at most."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ttsv.records import Completion
+from ttsv.store import write_atomically
+
+
+@dataclass(frozen=True)
+class Partial:
+    """Batches below ``folder``, one JSON file each, in the order in which they were finished."""
+
+    folder: Path
+
+    def add(self, completions: Iterable[Completion], seconds: float) -> None:
+        """Keep a finished batch and the seconds it took."""
+        self.folder.mkdir(exist_ok=True)
+        content = {"seconds": seconds, "completions": [asdict(c) for c in completions]}
+        write_atomically(self.folder / f"batch_{len(self._files()):05d}.json", json.dumps(content))
+
+    def completions(self) -> dict[tuple[str, int], Completion]:
+        """Return what is finished, by problem id and sample."""
+        rows = [row for file in self._files() for row in json.loads(file.read_text())["completions"]]
+        found = [Completion(**{**row, "token_ids": tuple(row["token_ids"])}) for row in rows]
+        return {(c.problem_id, c.sample): c for c in found}
+
+    def seconds(self) -> float:
+        """Return the seconds that the finished batches took, over all attempts."""
+        return float(sum(json.loads(file.read_text())["seconds"] for file in self._files()))
+
+    def remove(self) -> None:
+        """Delete the batches."""
+        for file in self._files():
+            file.unlink()
+        if self.folder.exists():
+            self.folder.rmdir()
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("batch_*.json"))

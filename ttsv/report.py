@@ -1,0 +1,173 @@
+"""Reports from run records and stage directories alone: no model, no torch. ``python -m ttsv.report --help``."""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ttsv.records import UserError
+from ttsv.store import read_manifest, write_atomically
+from ttsv.tables import Cell, Group, comparison, verdicts
+
+log = logging.getLogger(__name__)
+
+SHARED_FACTS = ("model", "task", "prompt", "recipe", "scale", "grader", "limit", "adapt_on", "problems", "evaluation")
+"""What cells of one table have in common."""
+
+TITLES = {
+    "half": "half",
+    "method": "method",
+    "seed": "seed",
+    "n": "n",
+    "accuracy": "accuracy %",
+    "interval": "Wilson 95 %",
+    "gain_none": "gain over none",
+    "p_none": "p",
+    "flow_none": "w→r / r→w",
+    "gain_untrained_prefix": "gain over untrained",
+    "p_untrained_prefix": "p ",
+    "flow_untrained_prefix": "w→r / r→w ",
+    "boxed": "boxed %",
+    "truncated": "truncated %",
+    "tokens": "mean tokens",
+    "timeouts": "no verdict",
+    "graders_disagree": "graders disagree",
+    "seconds": "seconds",
+    "note": "note",
+}
+
+
+def read_cell(record_file: Path, results: Path) -> Cell:
+    """Return the cell of a run record, after checking the stage directories it points to.
+
+    Raises:
+        UserError: naming the file, if the record is unreadable or a stage directory is missing, damaged or foreign.
+    """
+    try:
+        record = json.loads(record_file.read_text())
+        stages = {name: results / "stages" / path for name, path in record["stages"].items()}
+        facts, optimised = record["facts"], frozenset(record["optimised_ids"])
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise UserError(f"{record_file} is not a readable run record ({error!r}); delete it and run its command again") from error
+    for folder in stages.values():
+        read_manifest(folder)
+    adaptation = json.loads((stages["adapt"] / "adaptation.json").read_text())
+    generation = json.loads((stages["generate"] / "metrics.json").read_text())
+    samples = pd.read_parquet(stages["grade"] / "samples.parquet")
+    disagreements = None
+    if "grade_other" in stages:
+        other = pd.read_parquet(stages["grade_other"] / "samples.parquet")
+        disagreements = int((other["correct"] != samples["correct"]).sum())
+    seconds = adaptation["seconds"] + generation["seconds"]
+    return Cell({**facts, "generation": stages["generate"].name}, samples, optimised, adaptation["note"], seconds, disagreements)
+
+
+def read_study(folder: Path, results: Path) -> tuple[list[Group], list[str]]:
+    """Return the tables' groups of cells in a study's folder, and a line for each record that cannot be used."""
+    cells, left_out = [], []
+    for file in sorted(folder.glob("*.json")):
+        try:
+            cells.append(read_cell(file, results))
+        except UserError as error:
+            left_out.append(str(error))
+            log.error("left out: %s", error)
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(json.dumps([cell.facts[name] for name in SHARED_FACTS]), []).append(cell)
+    return [_group(found) for found in groups.values()], left_out
+
+
+def _group(cells: Sequence[Cell]) -> Group:
+    """Return a group without cells that only repeat a generation under another seed, as ``none`` does."""
+    distinct: dict[tuple[str, str], Cell] = {}
+    for cell in sorted(cells, key=lambda c: c.seed):
+        distinct.setdefault((cell.method, str(cell.facts["generation"])), cell)
+    facts = cells[0].facts
+    size = f"{len(set(cells[0].samples['problem_id']))} problems" + (" (a seeded subset)" if facts["limit"] else "")
+    mini = ", mini scale" if facts["scale"] == "mini" else ""
+    title = f"{facts['model']} on {facts['task']}, {size}: prompt {facts['prompt']}, recipe {facts['recipe']}{mini}, grader {facts['grader']}"
+    return Group(title, list(distinct.values()), dict(facts))
+
+
+def markdown(groups: Sequence[Group], left_out: Sequence[str]) -> str:
+    """Return the report as Markdown: per group a table and what the tests show, in words."""
+    parts = []
+    for group in groups:
+        lines = [f"## {group.title}", "", _markdown_table(comparison(group)), "", *(f"- {sentence}" for sentence in verdicts(group))]
+        parts.append("\n".join(lines).rstrip() + "\n")
+    if left_out:
+        parts.append("## Left out\n\n" + "\n".join(f"- {line}" for line in left_out) + "\n")
+    parts.append(
+        "*half*: `optimised` are the problems that the vector was optimised on (without labels), `held-out` the others. *gain*: percentage "
+        "points, in brackets relative to the baseline's accuracy. *p*: exact McNemar test on the same problems. *w→r / r→w*: problems that "
+        "went from wrong to right and from right to wrong. *no verdict*: rows on which the grader ran out of time or failed; they count as wrong.\n"
+    )
+    return "\n".join(parts)
+
+
+def _markdown_table(frame: pd.DataFrame) -> str:
+    shown = pd.DataFrame({"half": frame["half"], "method": frame["method"], "seed": frame["seed"], "n": frame["n"]})
+    shown["accuracy"] = frame["accuracy"].map("{:.1f}".format)
+    shown["interval"] = [_blank(low, lambda v: f"{v:.1f} to {{}}").replace("{}", _blank(high, "{:.1f}".format)) for low, high in zip(frame["ci_low"], frame["ci_high"], strict=True)]
+    for name in ("none", "untrained_prefix"):
+        shown[f"gain_{name}"] = [_gain(g, r) for g, r in zip(frame[f"gain_{name}"], frame[f"relative_{name}"], strict=True)]
+        shown[f"p_{name}"] = [_blank(p, "{:.3g}".format) for p in frame[f"p_{name}"]]
+        flows = zip(frame[f"wrong_to_right_{name}"], frame[f"right_to_wrong_{name}"], strict=True)
+        shown[f"flow_{name}"] = [_blank(a, lambda v, b=b: f"{v:.0f} / {b:.0f}") for a, b in flows]  # type: ignore[misc]
+    for name, form in (("boxed", "{:.0f}"), ("truncated", "{:.0f}"), ("tokens", "{:.0f}"), ("timeouts", "{:.0f}"), ("graders_disagree", "{:.0f}"), ("seconds", "{:.0f}")):
+        shown[name] = [_blank(value, form.format) for value in frame[name]]
+    shown["note"] = frame["note"]
+    shown = shown.loc[:, [name for name in TITLES if name in shown and (shown[name] != "").any()]]
+    return str(shown.rename(columns=TITLES).to_markdown(index=False, disable_numparse=True))
+
+
+def _gain(points: Any, relative: Any) -> str:
+    return _blank(points, lambda v: f"{v:+.1f}" + _blank(relative, lambda r: f" ({r:+.0f} %)"))
+
+
+def _blank(value: Any, form: Any) -> str:
+    return "" if value is None or pd.isna(value) else str(form(value))
+
+
+def write_report(results: Path, study: str) -> str:
+    """Write ``summary.md`` and ``summary.csv`` of a study into ``<results>/runs/<study>/`` and return the Markdown.
+
+    Raises:
+        UserError: if the study has no run records.
+    """
+    folder = results / "runs" / study
+    groups, left_out = read_study(folder, results)
+    if not groups and not left_out:
+        known = sorted(p.name for p in (results / "runs").glob("*") if p.is_dir())
+        raise UserError(f"no finished runs in {folder}; studies there are: {', '.join(known) or 'none yet'}")
+    text = markdown(groups, left_out)
+    frames = [comparison(g).assign(**{name: g.context[name] for name in SHARED_FACTS}) for g in groups]
+    write_atomically(folder / "summary.md", f"# {study}\n\n{text}")
+    write_atomically(folder / "summary.csv", pd.concat(frames).to_csv(index=False) if frames else "")
+    return text
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print and write the reports of the named studies, or of all."""
+    parser = argparse.ArgumentParser(prog="python -m ttsv.report", description="Make summary.md and summary.csv of studies from their run records.")
+    parser.add_argument("study", nargs="*", help="names of studies (folders below results/runs); all if none is given")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="the results folder (default: results)")
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    studies = chosen.study or sorted(p.name for p in (chosen.results / "runs").glob("*") if p.is_dir())
+    try:
+        for study in studies or [""]:
+            print(write_report(chosen.results, study))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""Run one cell, or with ``-m`` a sweep: problems and prompts, then adapt, generate, grade, then the table."""
+
+import json
+import logging
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from ttsv import preflight, stages
+from ttsv.config import Cell, build
+from ttsv.engines.base import refuse_unsupported
+from ttsv.methods.base import Setting
+from ttsv.models import LanguageModel, Source, open_source, resolve_device, resolve_dtype
+from ttsv.prompts import render_prompts
+from ttsv.provenance import collect
+from ttsv.records import Problem, Prompt, UserError
+from ttsv.report import write_report
+from ttsv.store import Store, canonical_json, digest, slug, write_atomically
+from ttsv.tasks import halves, subset
+from ttsv.weights import ModelConfig
+
+log = logging.getLogger("ttsv.run")
+
+
+def run(cell: Cell) -> Path:
+    """Run one cell and return its record file. Finished stages are reused, an interrupted one is gone on with."""
+    plain = cell.plain
+    device = resolve_device(plain["device"])
+    dtypes = tuple(resolve_dtype(plain["recipe"]["dtype"][use], device) for use in ("adapt", "evaluate"))
+    refuse_unsupported(cell.engine, cell.method.kind)
+    loaded = cell.task.read(Path(plain["data_dir"]).expanduser() if plain["data_dir"] else None)
+    problems = subset(loaded.problems, plain["limit"], plain["limit_seed"]) if plain["limit"] else loaded.problems
+    adapted_on = adaptation_problems(problems, plain["adapt_on"], plain["split_seed"])
+    _announce(cell, device, (dtypes[0], dtypes[1]), len(adapted_on), len(problems))
+
+    source = _source(cell.model)
+    options = cell.optimization
+    prompts = render_prompts(problems, cell.prompt, source.tokenizer, options.max_prompt_tokens, options.overlong_prompt)
+    chosen = [p for p in prompts if p.problem_id in adapted_on]
+    store = Store(Path(plain["results_dir"]) / "stages")
+    engine_key = {"name": cell.names["engine"], **plain["engine"], "device": device.type}
+    model_keys = [_model_key(cell.model, source, dtype) for dtype in dtypes]
+    setting = Setting(
+        options, cell.seeds, chosen, model_keys[0], _prompts_key(chosen), cell.engine, engine_key, plain["checkpoint_every"]
+    )
+
+    def provenance() -> dict[str, Any]:
+        return {**collect(device), "task": dict(loaded.provenance), "model": _model_record(cell.model, source), "seeds": plain["seeds"]}
+
+    adapted = stages.adapt(store, cell.method, setting, lambda: _language_model(source, dtypes[0], device), provenance)
+    generated = stages.generate(
+        store,
+        f"{cell.method.name}-{cell.names['task']}",
+        prompts,
+        stages.read_adaptation(adapted.stage.path),
+        cell.evaluation,
+        cell.engine,
+        {"model": model_keys[1], "prompts": _prompts_key(prompts), "engine": engine_key},
+        lambda: _language_model(source, dtypes[1], device),
+        provenance,
+    )
+    graded = stages.grade(store, generated.stage, problems, cell.grader, provenance)
+    folders = {"adapt": adapted, "generate": generated, "grade": graded}
+    facts = _facts(cell, problems)
+    record = {
+        "facts": facts,
+        "optimised_ids": sorted(adapted_on),
+        "stages": {name: outcome.stage.path.relative_to(store.root).as_posix() for name, outcome in folders.items()},
+        "config": plain,
+    }
+    label = slug("-".join([facts["model"], facts["task"], facts["method"], f"seed{facts['seed']}"]))
+    file = Path(plain["results_dir"]) / "runs" / cell.study / f"{label}-{digest([facts, record['stages']])[:8]}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, json.dumps(record, indent=1))
+    reused = [name for name, outcome in folders.items() if outcome.reused]
+    log.info("%s (seed %s) is finished%s: %s", facts["method"], facts["seed"], f" ({', '.join(reused)} reused)" if reused else "", file)
+    return file
+
+
+def adaptation_problems(problems: list[Problem], adapt_on: str, seed: int) -> frozenset[str]:
+    """Return the ids of the problems that a vector is optimised on."""
+    if adapt_on == "all":
+        return frozenset(p.id for p in problems)
+    return halves(problems, seed)[0 if adapt_on == "first_half" else 1]
+
+
+class TableAfterSweep(Callback):
+    """Prints the study's table once, after a single run or at the end of a sweep."""
+
+    def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """After a single run."""
+        self._print(config)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """After a sweep."""
+        self._print(config)
+
+    def _print(self, config: DictConfig) -> None:
+        results, study = Path(config.results_dir), str(config.study)
+        if list((results / "runs" / study).glob("*.json")):
+            print(f"\n{write_report(results, study)}\nKept as {results / 'runs' / study}/summary.md and summary.csv")
+
+
+def _facts(cell: Cell, problems: list[Problem]) -> dict[str, Any]:
+    plain = cell.plain
+    return {
+        "model": cell.model.name,
+        **{group: cell.names[group] for group in ("task", "prompt", "recipe", "scale", "grader")},
+        "method": cell.method.name,
+        "seed": plain["seed"],
+        "limit": plain["limit"],
+        "adapt_on": plain["adapt_on"],
+        "problems": digest([[p.id, p.question, p.gold] for p in problems])[:16],
+        "evaluation": digest([plain["recipe"]["evaluation"], plain["recipe"]["dtype"]])[:16],
+    }
+
+
+def _announce(cell: Cell, device: torch.device, dtypes: tuple[torch.dtype, torch.dtype], adapted_on: int, problems: int) -> None:
+    """Run the preflight and print what it says, once per model, task and method in a sweep."""
+    options = cell.optimization if cell.method.name == "ttsv" else None
+    lines = _preflight(cell.model, device, dtypes, canonical_json(cell.plain["recipe"]), options, cell.evaluation, adapted_on, problems)
+    print(f"\n{cell.method.name} on {cell.names['task']}, seed {cell.plain['seed']}", *lines, sep="\n  ", file=sys.stderr)
+
+
+@lru_cache(maxsize=64)
+def _preflight(model, device, dtypes, recipe, options, evaluation, adapted_on, problems):  # type: ignore[no-untyped-def]
+    return preflight.check(model, device, dtypes, options, evaluation, adapted_on, problems)
+
+
+@lru_cache(maxsize=1)
+def _source(model: ModelConfig) -> Source:
+    return open_source(model)
+
+
+@lru_cache(maxsize=1)
+def _loaded_model(folder: Path, fingerprint: str, dtype: torch.dtype, device: torch.device) -> LanguageModel:
+    return _sources[folder].load(dtype, device)
+
+
+_sources: dict[Path, Source] = {}
+
+
+def _language_model(source: Source, dtype: torch.dtype, device: torch.device) -> LanguageModel:
+    """Return the loaded model, kept for the next cell of a sweep."""
+    _sources[source.folder] = source
+    return _loaded_model(source.folder, source.fingerprint, dtype, device)
+
+
+def _model_key(config: ModelConfig, source: Source, dtype: torch.dtype) -> dict[str, Any]:
+    return {
+        "fingerprint": source.fingerprint,
+        "end_tokens": list(config.end_tokens),
+        "attention": config.attn_implementation,
+        "dtype": str(dtype).removeprefix("torch."),
+    }
+
+
+def _model_record(config: ModelConfig, source: Source) -> dict[str, Any]:
+    revision = source.folder.name if config.id else config.revision
+    return {"name": config.name, "id": config.id, "package": config.package, "revision": revision, "fingerprint": source.fingerprint}
+
+
+def _prompts_key(prompts: list[Prompt]) -> str:
+    return digest([[p.problem_id, p.token_ids] for p in prompts])
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="config")
+def main(config: DictConfig) -> None:
+    """Hydra's entry point: run the composed cell, turning what the user can mend into a message without a stack trace."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("httpx", "datasets", "filelock", "transformers"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        with logging_redirect_tqdm():
+            run(build(config))
+    except UserError as error:
+        print(f"\nerror: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
