@@ -1,0 +1,81 @@
+"""The verdict on one extracted answer, by the conventions; the same code runs in the caller and in the worker."""
+
+from dataclasses import dataclass
+
+from ttsv.records import Flag
+from ttsv.scoring.choice import letter_of
+from ttsv.scoring.compare import Comparison
+from ttsv.scoring.normalize import UnreadableError, compact, normalize
+from ttsv.scoring.scalars import PlainScalars, Scalars, UndecidedError
+from ttsv.scoring.shape import Shape, read
+
+__all__ = ["Judgement", "UndecidedError", "judge", "judge_plainly", "judge_with_algebra", "warm_up"]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Whether an answer is right, how that came about, and why."""
+
+    correct: bool
+    flag: Flag
+    why: str
+
+
+def judge_plainly(gold: str, answer: str, relative_tolerance: float | None) -> Judgement:
+    """Judge without algebra, in microseconds; raises :class:`UndecidedError` where algebra is needed."""
+    return judge(gold, answer, PlainScalars(), relative_tolerance)
+
+
+def judge_with_algebra(gold: str, answer: str, relative_tolerance: float | None) -> Judgement:
+    """Judge with everything; only a killable worker should call this."""
+    from ttsv.scoring.algebra import Algebra
+    from ttsv.scoring.evaluate import TooLargeError
+
+    try:
+        return judge(gold, answer, Algebra(relative_tolerance), relative_tolerance)
+    except TooLargeError as error:
+        return Judgement(False, "unparsed", str(error))
+    except (ArithmeticError, RecursionError) as error:
+        return Judgement(False, "unparsed", f"no value: {error}"[:200])
+
+
+def judge(gold: str, answer: str, scalars: Scalars, relative_tolerance: float | None) -> Judgement:
+    """Compare a gold answer with an answer text under the conventions of :mod:`ttsv.scoring`."""
+    letter = letter_of(gold, bare=False)
+    if letter is not None:
+        found = letter_of(answer, bare=True)
+        return Judgement(found == letter, "ok", f"letter {found} against {letter}")
+    if gold.strip() == answer.strip():
+        return Judgement(True, "ok", "the same text")
+    try:
+        plain = normalize(answer)
+        if not plain:
+            return Judgement(False, "no_answer", "the answer is empty")
+    except UnreadableError as error:
+        return Judgement(False, "unparsed", str(error))
+    try:
+        expected = normalize(gold)
+        gold_shape = read(expected)
+    except UnreadableError as error:
+        return Judgement(False, "unparsed", f"the gold answer cannot be read: {error}")
+    if compact(expected) == compact(plain):
+        return Judgement(True, "ok", "the same expression")
+    try:
+        answer_shape = read(plain)
+        same = Comparison(scalars, relative_tolerance).same(gold_shape, answer_shape)
+    except UnreadableError as error:
+        return Judgement(False, "unparsed", str(error))
+    return Judgement(same, "ok", _reason(same, gold_shape, answer_shape))
+
+
+def _reason(same: bool, gold: Shape, answer: Shape) -> str:
+    kinds = tuple(type(shape).__name__.lower() for shape in (gold, answer))
+    if same:
+        return "equal" if kinds[0] == kinds[1] else f"equal, a {kinds[1]} for a {kinds[0]}"
+    return "not equal" if kinds[0] == kinds[1] else f"not equal: a {kinds[1]} where a {kinds[0]} is expected"
+
+
+def warm_up() -> None:
+    """Fill the parser's caches before the first job; called where a worker starts."""
+    for pair in ((r"\frac{\sqrt{2}}{2}+3x^2", r"\frac{1}{\sqrt{2}}+3x^{2}"), (r"e^{-x}\sin(2x)+\ln y", r"\pi(n+1)!")):
+        judge_with_algebra(*pair, None)
