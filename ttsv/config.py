@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, TypeVar
 
 import hydra.utils
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -54,8 +55,10 @@ def build(config: DictConfig) -> Cell:
         plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise UserError(f"the config is not complete: {error}") from error
-    choices = hydra.core.hydra_config.HydraConfig.get().runtime.choices
-    names = {group: str(choices[group]) for group in ("task", "prompt", "recipe", "scale", "method", "engine", "grader")}
+    choices = HydraConfig.get().runtime.choices
+    names = {
+        group: str(choices[group]) for group in ("task", "prompt", "recipe", "scale", "method", "engine", "grader")
+    }
     return Cell(
         study=str(config.study),
         model=component(config.model, "model"),

@@ -20,7 +20,7 @@ def token_weights(mask: Tensor, options: Optimization) -> Tensor:
     rows and the shards are averaged, as gradients are across processes in the released run.
     """
     size = options.shard_size or len(mask)
-    shards = mask.float().split(size)
+    shards = torch.split(mask.float(), size)
     return torch.cat([shard / shard.sum().clamp(min=1) for shard in shards]) / len(shards)
 
 
@@ -71,13 +71,19 @@ def entropy_loss(lm: LanguageModel, batch: Batch, mask: Tensor, weights: Tensor,
         values = raw_entropy(logits)
     else:
         sampling = resolve(options.rollout, lm)
-        seen = None if sampling.repetition_penalty == 1 else seen_before(batch.response_ids, output.logits.shape[-1])[mask]
+        seen = (
+            None if sampling.repetition_penalty == 1 else seen_before(batch.response_ids, output.logits.shape[-1])[mask]
+        )
         values = sampled_entropy(logits, sampling, seen)
     return (values * weights[mask]).sum()
 
 
 def entropy_gradient(
-    lm: LanguageModel, vectors: Tensor, prompts: Sequence[Prompt], responses: Sequence[Sequence[int]], options: Optimization
+    lm: LanguageModel,
+    vectors: Tensor,
+    prompts: Sequence[Prompt],
+    responses: Sequence[Sequence[int]],
+    options: Optimization,
 ) -> tuple[float, Tensor]:
     """Return the loss of fixed responses and its gradient with respect to ``vectors`` (L, d), by micro-batches.
 
@@ -104,7 +110,7 @@ def entropy_gradient(
     for batch, mask in zip(batches, masks, strict=True):
         share = token_weights(mask, options) / len(batches) if options.shard_size else mask.float() / max(total, 1)
         part = entropy_loss(lm, batch, mask, share, options)
-        part.backward(retain_graph=False)
+        torch.autograd.backward(part)
         loss += float(part.detach())
     assert leaf.grad is not None
     return loss, leaf.grad

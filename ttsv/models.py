@@ -70,7 +70,12 @@ class LanguageModel:
     @cached_property
     def pad_token_id(self) -> int:
         """The id that fills up short rows; its choice never shows in the ``corrected`` recipe."""
-        for candidate in (self.tokenizer.pad_token_id, self.model.config.pad_token_id, self.tokenizer.eos_token_id, *sorted(self.eos_ids)):
+        for candidate in (
+            self.tokenizer.pad_token_id,
+            self.model.config.pad_token_id,
+            self.tokenizer.eos_token_id,
+            *sorted(self.eos_ids),
+        ):
             if candidate is not None:
                 return int(candidate)
         return 0
@@ -85,9 +90,18 @@ class LanguageModel:
     def end_ids(self) -> frozenset[int]:
         """Every id that ends a response."""
         extra = {self.tokenizer.convert_tokens_to_ids(token) for token in self.extra_end_tokens}
-        if None in extra or (self.tokenizer.unk_token_id in extra and self.tokenizer.unk_token not in self.extra_end_tokens):
-            raise UserError(f"model.end_tokens={list(self.extra_end_tokens)} holds a token that {self.name}'s tokenizer does not know")
-        found = self.eos_ids | _as_set(self.model.config.eos_token_id) | _as_set(self.tokenizer.eos_token_id) | frozenset(extra)
+        if None in extra or (
+            self.tokenizer.unk_token_id in extra and self.tokenizer.unk_token not in self.extra_end_tokens
+        ):
+            raise UserError(
+                f"model.end_tokens={list(self.extra_end_tokens)} holds a token that {self.name}'s tokenizer does not know"
+            )
+        found = (
+            self.eos_ids
+            | _as_set(self.model.config.eos_token_id)
+            | _as_set(self.tokenizer.eos_token_id)
+            | frozenset(extra)
+        )
         found |= _end_of_turn(self.tokenizer)
         if not found:
             raise UserError(f"{self.name} names no end token anywhere; give one with model.end_tokens=['<...>']")
@@ -125,10 +139,16 @@ class Source:
         model = _loaded(
             self,
             lambda: AutoModelForCausalLM.from_pretrained(
-                self.folder, dtype=dtype, attn_implementation=self.config.attn_implementation, use_safetensors=True, local_files_only=True
+                self.folder,
+                dtype=dtype,
+                attn_implementation=self.config.attn_implementation,
+                use_safetensors=True,
+                local_files_only=True,
             ),
         )
-        return LanguageModel(self.config.name, model.to(device), self.tokenizer, self.fingerprint, tuple(self.config.end_tokens))
+        return LanguageModel(
+            self.config.name, model.to(device), self.tokenizer, self.fingerprint, tuple(self.config.end_tokens)
+        )
 
 
 def open_source(config: ModelConfig) -> Source:
@@ -157,7 +177,9 @@ def resolve_device(name: str) -> torch.device:
     except RuntimeError as error:
         raise UserError(f"device={name!r} is unknown; expected auto, cpu, cuda or cuda:N") from error
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"device={name} was asked for, but torch sees no CUDA device here; use device=auto or device=cpu")
+        raise UserError(
+            f"device={name} was asked for, but torch sees no CUDA device here; use device=auto or device=cpu"
+        )
     return device
 
 

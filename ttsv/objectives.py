@@ -41,7 +41,7 @@ def sampled_entropy(logits: Tensor, sampling: Sampling, seen: Tensor | None) -> 
 def _by_chunks(function: Callable[..., Tensor], logits: Tensor, *others: Tensor) -> Tensor:
     """Apply ``function`` to row blocks, computing each block again on the way back instead of keeping it."""
     rows = max(1, CHUNK_ELEMENTS // max(1, logits.shape[-1]))
-    blocks = zip(*(tensor.split(rows) for tensor in (logits, *others)), strict=True)
+    blocks = zip(*(torch.split(tensor, rows) for tensor in (logits, *others)), strict=True)
     if not (torch.is_grad_enabled() and logits.requires_grad):
         return torch.cat([function(*block) for block in blocks])
     return torch.cat([checkpoint(function, *block, use_reentrant=False) for block in blocks])

@@ -50,13 +50,17 @@ class Optimization:
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.updates is None):
-            raise UserError(f"give exactly one of optimization.epochs and optimization.updates; got {self.epochs} and {self.updates}")
+            raise UserError(
+                f"give exactly one of optimization.epochs and optimization.updates; got {self.epochs} and {self.updates}"
+            )
         if self.length < 1 or self.batch_size < 1 or min(self.epochs or 1, self.updates or 1, self.save_every) < 1:
             raise UserError("optimization.length, batch_size, epochs, updates and save_every must be at least 1")
         if self.shard_size is not None and self.batch_size % self.shard_size:
             raise UserError(f"optimization.shard_size={self.shard_size} does not divide batch_size={self.batch_size}")
         if self.shard_size is not None and self.micro_batch_size is not None:
-            raise UserError("optimization.micro_batch_size must be null where shard_size is set: a shard is padded and run as one")
+            raise UserError(
+                "optimization.micro_batch_size must be null where shard_size is set: a shard is padded and run as one"
+            )
 
     def total_updates(self, problems: int) -> int:
         """Return the number of updates on ``problems`` prompts."""

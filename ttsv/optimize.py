@@ -16,7 +16,6 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
-from tqdm import tqdm
 
 from ttsv.adaptations import EmbeddingPrefix
 from ttsv.collapse import detect, repetition
@@ -24,6 +23,7 @@ from ttsv.engines.base import Decoding, Engine, Request, Stopping
 from ttsv.loss import entropy_gradient
 from ttsv.models import LanguageModel
 from ttsv.optimization import Optimization, Seeds, learning_rate_factor, rows_of_update
+from ttsv.progress import bar
 from ttsv.records import Completion, Prompt
 from ttsv.soft_prompt import SoftPrompt, initialize, load_soft_prompt
 from ttsv.store import write_atomically
@@ -68,7 +68,9 @@ class Checkpoints:
 
     def save(self, state: State) -> None:
         """Replace the checkpoint, atomically."""
-        tensors = {name: getattr(state, name).contiguous() for name in ("initial", "vectors", "first_moment", "second_moment")}
+        tensors = {
+            name: getattr(state, name).contiguous() for name in ("initial", "vectors", "first_moment", "second_moment")
+        }
         rest = {name: getattr(state, name) for name in ("update", "history", "diverged", "collapsed", "collapsed_at")}
         write_atomically(self.folder / CHECKPOINT, save(tensors, {"state": json.dumps(rest)}))
 
@@ -78,7 +80,9 @@ class Checkpoints:
         if not path.exists():
             return None
         with safe_open(path, "pt") as file:
-            return State(**{name: file.get_tensor(name) for name in file.keys()}, **json.loads(file.metadata()["state"]))
+            return State(
+                **{name: file.get_tensor(name) for name in file.keys()}, **json.loads(file.metadata()["state"])
+            )
 
     def save_vectors(self, state: State) -> None:
         """Keep the vectors of this update."""
@@ -114,21 +118,25 @@ def optimize(
     """
     state = checkpoints.load() or _start(lm, prompts, options, seeds, checkpoints)
     total = options.total_updates(len(prompts))
-    with tqdm(total=total, initial=state.update, desc="optimise", unit="update", mininterval=1) as bar:
+    with bar(total, state.update, "optimise", "update") as shown:
         while state.update < total and state.diverged is None:
             _one_update(lm, prompts, options, seeds, engine, state)
             if state.diverged is None:
                 if state.update % options.save_every == 0 or state.update == total:
                     checkpoints.save_vectors(state)
-                bar.set_postfix({key: f"{state.history[-1][key]:.3g}" for key in ("entropy", "response_length")})
-                bar.update()
+                shown.set_postfix({key: f"{state.history[-1][key]:.3g}" for key in ("entropy", "response_length")})
+                shown.update()
             if state.update % checkpoint_every == 0 or state.update == total or state.diverged:
                 checkpoints.save(state)
     return _result(state, options, checkpoints)
 
 
-def _start(lm: LanguageModel, prompts: Sequence[Prompt], options: Optimization, seeds: Seeds, checkpoints: Checkpoints) -> State:
-    vectors = initialize(options.initialization, options.length, lm, seeds.initialization, prompts, options.initialization_text)
+def _start(
+    lm: LanguageModel, prompts: Sequence[Prompt], options: Optimization, seeds: Seeds, checkpoints: Checkpoints
+) -> State:
+    vectors = initialize(
+        options.initialization, options.length, lm, seeds.initialization, prompts, options.initialization_text
+    )
     zeros = torch.zeros_like(vectors)
     state = State(vectors, vectors.clone(), zeros, zeros.clone(), 0, [])
     checkpoints.save_vectors(state)
@@ -152,7 +160,9 @@ def _one_update(
         return
     moved = _adamw_step(state, gradient, options, learning_rate(state.initial, options, len(prompts), state.update))
     if not torch.isfinite(moved.vectors).all() or moved.vectors.norm() > DIVERGED_GROWTH * state.initial.norm():
-        state.diverged = f"diverged: the vector's norm reached {float(moved.vectors.norm()):.3g} at update {state.update + 1}"
+        state.diverged = (
+            f"diverged: the vector's norm reached {float(moved.vectors.norm()):.3g} at update {state.update + 1}"
+        )
         log.warning("%s; the vectors of update %d are kept", state.diverged, state.update)
         return
     state.vectors, state.first_moment, state.second_moment = moved.vectors, moved.first_moment, moved.second_moment
@@ -183,7 +193,12 @@ def _watch(state: State) -> None:
 
 
 def rollouts(
-    lm: LanguageModel, prompts: Sequence[Prompt], vectors: Tensor, options: Optimization, stream: tuple[int, ...], engine: Engine
+    lm: LanguageModel,
+    prompts: Sequence[Prompt],
+    vectors: Tensor,
+    options: Optimization,
+    stream: tuple[int, ...],
+    engine: Engine,
 ) -> list[Completion]:
     """Return one sampled response per prompt; ``stream`` and the problem key the random numbers, a repeated row has its own."""
     counts: dict[str, int] = {}
@@ -192,7 +207,11 @@ def rollouts(
         sample = counts[prompt.problem_id] = counts.get(prompt.problem_id, -1) + 1
         requests.append(Request(prompt, sample, ("rollout", *stream, prompt.problem_id, sample)))
     decoding = Decoding(
-        options.rollout, Stopping(options.rollout_end), options.layout.order, batch_size=len(prompts), sort_by_length=False
+        options.rollout,
+        Stopping(options.rollout_end),
+        options.layout.order,
+        batch_size=len(prompts),
+        sort_by_length=False,
     )
     found: dict[int, Completion] = {}
     for batch in engine.generate(lm, requests, EmbeddingPrefix(SoftPrompt(vectors)), decoding):
@@ -232,7 +251,9 @@ def _adamw_step(state: State, gradient: Tensor, options: Optimization, rate: flo
     }
     optimizer.step()
     after = optimizer.state[parameter]
-    return State(state.initial, parameter.detach(), after["exp_avg"], after["exp_avg_sq"], state.update + 1, state.history)
+    return State(
+        state.initial, parameter.detach(), after["exp_avg"], after["exp_avg_sq"], state.update + 1, state.history
+    )
 
 
 def _result(state: State, options: Optimization, checkpoints: Checkpoints) -> Result:

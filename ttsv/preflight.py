@@ -55,7 +55,9 @@ def weights_report(config: ModelConfig) -> tuple[str, float, int]:
         size = download_size(config)
         free = shutil.disk_usage(Path.home()).free
         if size > free:
-            raise UserError(f"{config.id} needs {_gib(size)} on disk, {_gib(free)} are free; make room, or set HF_HOME to a larger disk")
+            raise UserError(
+                f"{config.id} needs {_gib(size)} on disk, {_gib(free)} are free; make room, or set HF_HOME to a larger disk"
+            )
         return f"{config.id}: {_gib(size)} to download", config.parameters or size / 2, size
     parameters = parameter_count(found) if found.is_dir() else config.parameters or found.stat().st_size * 1.6
     return f"on disk, {parameters / 1e9:.2f} billion parameters", float(parameters), 0
@@ -74,7 +76,12 @@ def amount(options: Optimization | None, evaluation: Evaluation, adapted_on: int
     cap = options.rollout.max_new_tokens
     width = options.length + MEAN_PROMPT_TOKENS + cap
     return Work(
-        updates, updates * rows_per_update * cap, updates * rows_per_update * width, evaluation_tokens, updates * cap, evaluation_steps
+        updates,
+        updates * rows_per_update * cap,
+        updates * rows_per_update * width,
+        evaluation_tokens,
+        updates * cap,
+        evaluation_steps,
     )
 
 
@@ -92,8 +99,8 @@ def measure(device: torch.device, dtype: torch.dtype) -> Machine:
 def hours(work: Work, parameters: float, element: int, machine: Machine) -> float:
     """Return a rough upper bound of a cell's time in hours, from the measured rates: 2 operations a parameter and token.
 
-    A decoding step reads every weight once; the loss costs a forward pass and the backward pass to the inputs. Attention and the sampling of
-    tokens are left out and small models reach a smaller share of the rate, so a factor of 2 either way is no surprise.
+    A decoding step reads every weight once; the loss costs a forward pass and the backward pass to the inputs. Attention and the
+    sampling of tokens are left out and small models reach a smaller share of the rate: a factor of 2 either way is no surprise.
     """
     read = parameters * element / machine.bandwidth
     decode = (work.rollout_tokens + work.evaluation_tokens) * 2 * parameters / machine.flops
@@ -102,21 +109,25 @@ def hours(work: Work, parameters: float, element: int, machine: Machine) -> floa
     return (max(decode, steps) + loss) / 3600
 
 
-def memory_needed(config: PretrainedConfig, parameters: float, element: int, options: Optimization | None, evaluation: Evaluation) -> float:
+def memory_needed(
+    config: PretrainedConfig, parameters: float, element: int, options: Optimization | None, evaluation: Evaluation
+) -> float:
     """Return a rough peak in bytes: the weights, and the larger of the evaluation's keys and values and one loss step's activations."""
     text = config.get_text_config()
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     per_token = 2 * text.num_hidden_layers * heads * head * element
-    cache = evaluation.decoding.batch_size * (MEAN_PROMPT_TOKENS + evaluation.decoding.sampling.max_new_tokens) * per_token
+    cache = (
+        evaluation.decoding.batch_size * (MEAN_PROMPT_TOKENS + evaluation.decoding.sampling.max_new_tokens) * per_token
+    )
     if options is None:
-        return parameters * element + cache
+        return float(parameters * element + cache)
     rows = options.shard_size or options.micro_batch_size or options.batch_size
     cap = options.rollout.max_new_tokens
     tokens = rows * (options.length + MEAN_PROMPT_TOKENS + cap)
     kept = text.num_hidden_layers * (8 * text.hidden_size + 3 * text.intermediate_size) * element
     logits = rows * cap * text.vocab_size * (element + 4)
-    return parameters * element + max(cache, tokens * kept + logits)
+    return float(parameters * element + max(cache, tokens * kept + logits))
 
 
 def check(
@@ -144,7 +155,8 @@ def check(
         f"problems   {problems}, of which {adapted_on} to optimise on",
         f"tokens     at most {_count(work.rollout_tokens)} rollout, {_count(work.loss_tokens)} loss ({work.updates} updates), "
         f"{_count(work.evaluation_tokens)} evaluation",
-        f"time       at most about {_duration(hours(work, parameters, element, machine))} for this cell, within a factor of 2; finished cells are reused",
+        f"time       at most about {_duration(hours(work, parameters, element, machine))} for this cell, within a factor of 2; "
+        f"what is finished is reused",
     ]
     if download:
         lines.append(f"memory     {_gib(parameters * element)} for the weights alone, {_gib(machine.memory)} free")
@@ -154,15 +166,20 @@ def check(
         assert found is not None
         need = parameters * element
         if found.is_dir():
-            need = memory_needed(AutoConfig.from_pretrained(found, local_files_only=True), parameters, element, options, evaluation)
+            need = memory_needed(
+                AutoConfig.from_pretrained(found, local_files_only=True), parameters, element, options, evaluation
+            )
         lines.append(f"memory     about {_gib(need)} of {_gib(machine.memory)} free")
     if parameters * element > machine.memory:
         raise UserError(
-            "\n".join(lines) + f"\nThe weights of {model.name} alone need {_gib(parameters * element)}, and {_gib(machine.memory)} are free on {device}. "
+            "\n".join(lines)
+            + f"\nThe weights of {model.name} alone need {_gib(parameters * element)}, and {_gib(machine.memory)} are free on {device}. "
             f"Use a smaller model (MODEL=qwen2_5_math_1_5b, MODEL=smollm2_135m), or a machine with more memory"
         )
     if need > machine.memory:
-        lines.append("           that may not fit: lower recipe.evaluation.decoding.batch_size or recipe.optimization.shard_size")
+        lines.append(
+            "           that may not fit: lower recipe.evaluation.decoding.batch_size or recipe.optimization.shard_size"
+        )
     return lines
 
 

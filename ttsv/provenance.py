@@ -11,7 +11,17 @@ from typing import Any
 import psutil
 import torch
 
-PACKAGES = ("ttsv", "torch", "transformers", "safetensors", "math-verify", "reasoning-gym", "datasets", "numpy", "pandas")
+PACKAGES = (
+    "ttsv",
+    "torch",
+    "transformers",
+    "safetensors",
+    "math-verify",
+    "reasoning-gym",
+    "datasets",
+    "numpy",
+    "pandas",
+)
 
 
 def collect(device: torch.device) -> dict[str, Any]:
@@ -37,7 +47,11 @@ def hardware(device: torch.device) -> dict[str, Any]:
     }
     if device.type == "cuda":
         card = torch.cuda.get_device_properties(device)
-        found["gpu"] = {"name": card.name, "memory_gib": round(card.total_memory / 2**30, 1), "count": torch.cuda.device_count()}
+        found["gpu"] = {
+            "name": card.name,
+            "memory_gib": round(card.total_memory / 2**30, 1),
+            "count": torch.cuda.device_count(),
+        }
     return found
 
 
@@ -47,7 +61,9 @@ def git_state() -> dict[str, Any]:
 
     def git(*words: str) -> str | None:
         try:
-            return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+            return subprocess.run(
+                ["git", *words], cwd=folder, capture_output=True, text=True, check=True, timeout=10
+            ).stdout.strip()
         except (OSError, subprocess.SubprocessError):
             return None
 

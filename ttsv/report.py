@@ -4,7 +4,7 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pandas as pd
 
 from ttsv.records import UserError
 from ttsv.store import read_manifest, write_atomically
-from ttsv.tables import Cell, Group, comparison, verdicts
+from ttsv.tables import BASELINES, Cell, Group, comparison, verdicts
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,9 @@ def read_cell(record_file: Path, results: Path) -> Cell:
         stages = {name: results / "stages" / path for name, path in record["stages"].items()}
         facts, optimised = record["facts"], frozenset(record["optimised_ids"])
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise UserError(f"{record_file} is not a readable run record ({error!r}); delete it and run its command again") from error
+        raise UserError(
+            f"{record_file} is not a readable run record ({error!r}); delete it and run its command again"
+        ) from error
     for folder in stages.values():
         read_manifest(folder)
     adaptation = json.loads((stages["adapt"] / "adaptation.json").read_text())
@@ -64,7 +66,9 @@ def read_cell(record_file: Path, results: Path) -> Cell:
         other = pd.read_parquet(stages["grade_other"] / "samples.parquet")
         disagreements = int((other["correct"] != samples["correct"]).sum())
     seconds = adaptation["seconds"] + generation["seconds"]
-    return Cell({**facts, "generation": stages["generate"].name}, samples, optimised, adaptation["note"], seconds, disagreements)
+    return Cell(
+        {**facts, "generation": stages["generate"].name}, samples, optimised, adaptation["note"], seconds, disagreements
+    )
 
 
 def read_study(folder: Path, results: Path) -> tuple[list[Group], list[str]]:
@@ -90,7 +94,8 @@ def _group(cells: Sequence[Cell]) -> Group:
     facts = cells[0].facts
     size = f"{len(set(cells[0].samples['problem_id']))} problems" + (" (a seeded subset)" if facts["limit"] else "")
     mini = ", mini scale" if facts["scale"] == "mini" else ""
-    title = f"{facts['model']} on {facts['task']}, {size}: prompt {facts['prompt']}, recipe {facts['recipe']}{mini}, grader {facts['grader']}"
+    rules = f"prompt {facts['prompt']}, recipe {facts['recipe']}{mini}, grader {facts['grader']}"
+    title = f"{facts['model']} on {facts['task']}, {size}: {rules}"
     return Group(title, list(distinct.values()), dict(facts))
 
 
@@ -98,40 +103,50 @@ def markdown(groups: Sequence[Group], left_out: Sequence[str]) -> str:
     """Return the report as Markdown: per group a table and what the tests show, in words."""
     parts = []
     for group in groups:
-        lines = [f"## {group.title}", "", _markdown_table(comparison(group)), "", *(f"- {sentence}" for sentence in verdicts(group))]
+        lines = [
+            f"## {group.title}",
+            "",
+            _markdown_table(comparison(group)),
+            "",
+            *(f"- {sentence}" for sentence in verdicts(group)),
+        ]
         parts.append("\n".join(lines).rstrip() + "\n")
     if left_out:
         parts.append("## Left out\n\n" + "\n".join(f"- {line}" for line in left_out) + "\n")
     parts.append(
         "*half*: `optimised` are the problems that the vector was optimised on (without labels), `held-out` the others. *gain*: percentage "
         "points, in brackets relative to the baseline's accuracy. *p*: exact McNemar test on the same problems. *w→r / r→w*: problems that "
-        "went from wrong to right and from right to wrong. *no verdict*: rows on which the grader ran out of time or failed; they count as wrong.\n"
+        "went from wrong to right and from right to wrong. *no verdict*: rows on which the grader ran out of time or failed; they count as "
+        "wrong.\n"
     )
     return "\n".join(parts)
 
 
 def _markdown_table(frame: pd.DataFrame) -> str:
-    shown = pd.DataFrame({"half": frame["half"], "method": frame["method"], "seed": frame["seed"], "n": frame["n"]})
-    shown["accuracy"] = frame["accuracy"].map("{:.1f}".format)
-    shown["interval"] = [_blank(low, lambda v: f"{v:.1f} to {{}}").replace("{}", _blank(high, "{:.1f}".format)) for low, high in zip(frame["ci_low"], frame["ci_high"], strict=True)]
-    for name in ("none", "untrained_prefix"):
-        shown[f"gain_{name}"] = [_gain(g, r) for g, r in zip(frame[f"gain_{name}"], frame[f"relative_{name}"], strict=True)]
-        shown[f"p_{name}"] = [_blank(p, "{:.3g}".format) for p in frame[f"p_{name}"]]
-        flows = zip(frame[f"wrong_to_right_{name}"], frame[f"right_to_wrong_{name}"], strict=True)
-        shown[f"flow_{name}"] = [_blank(a, lambda v, b=b: f"{v:.0f} / {b:.0f}") for a, b in flows]  # type: ignore[misc]
-    for name, form in (("boxed", "{:.0f}"), ("truncated", "{:.0f}"), ("tokens", "{:.0f}"), ("timeouts", "{:.0f}"), ("graders_disagree", "{:.0f}"), ("seconds", "{:.0f}")):
-        shown[name] = [_blank(value, form.format) for value in frame[name]]
-    shown["note"] = frame["note"]
-    shown = shown.loc[:, [name for name in TITLES if name in shown and (shown[name] != "").any()]]
-    return str(shown.rename(columns=TITLES).to_markdown(index=False, disable_numparse=True))
+    shown = pd.DataFrame([_shown(row) for row in frame.to_dict("records")])
+    filled = [name for name in TITLES if (shown[name] != "").any()]
+    return str(shown[filled].rename(columns=TITLES).to_markdown(index=False, disable_numparse=True))
 
 
-def _gain(points: Any, relative: Any) -> str:
-    return _blank(points, lambda v: f"{v:+.1f}" + _blank(relative, lambda r: f" ({r:+.0f} %)"))
+def _shown(row: Mapping[Hashable, Any]) -> dict[str, str]:
+    """Return a row of the comparison as text, a blank where there is nothing to say."""
+    cells = {name: "" if _absent(row[name]) else str(row[name]) for name in ("half", "method", "seed", "n", "note")}
+    cells["accuracy"] = f"{row['accuracy']:.1f}"
+    cells["interval"] = "" if _absent(row["ci_low"]) else f"{row['ci_low']:.1f} to {row['ci_high']:.1f}"
+    for base in BASELINES:
+        gain, relative, p = row[f"gain_{base}"], row[f"relative_{base}"], row[f"p_{base}"]
+        shown_relative = "" if _absent(relative) else f" ({relative:+.0f} %)"
+        cells[f"gain_{base}"] = "" if _absent(gain) else f"{gain:+.1f}{shown_relative}"
+        cells[f"p_{base}"] = "" if _absent(p) else f"{p:.3g}"
+        flow = (row[f"wrong_to_right_{base}"], row[f"right_to_wrong_{base}"])
+        cells[f"flow_{base}"] = "" if _absent(p) else f"{flow[0]:.0f} / {flow[1]:.0f}"
+    for name in ("boxed", "truncated", "tokens", "timeouts", "graders_disagree", "seconds"):
+        cells[name] = "" if _absent(row[name]) else f"{row[name]:.0f}"
+    return cells
 
 
-def _blank(value: Any, form: Any) -> str:
-    return "" if value is None or pd.isna(value) else str(form(value))
+def _absent(value: Any) -> bool:
+    return value is None or bool(pd.isna(value))
 
 
 def write_report(results: Path, study: str) -> str:
@@ -154,7 +169,9 @@ def write_report(results: Path, study: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print and write the reports of the named studies, or of all."""
-    parser = argparse.ArgumentParser(prog="python -m ttsv.report", description="Make summary.md and summary.csv of studies from their run records.")
+    parser = argparse.ArgumentParser(
+        prog="python -m ttsv.report", description="Make summary.md and summary.csv of studies from their run records."
+    )
     parser.add_argument("study", nargs="*", help="names of studies (folders below results/runs); all if none is given")
     parser.add_argument("--results", type=Path, default=Path("results"), help="the results folder (default: results)")
     chosen = parser.parse_args(arguments)

@@ -42,17 +42,31 @@ def run(cell: Cell) -> Path:
 
     source = _source(cell.model)
     options = cell.optimization
-    prompts = render_prompts(problems, cell.prompt, source.tokenizer, options.max_prompt_tokens, options.overlong_prompt)
+    prompts = render_prompts(
+        problems, cell.prompt, source.tokenizer, options.max_prompt_tokens, options.overlong_prompt
+    )
     chosen = [p for p in prompts if p.problem_id in adapted_on]
     store = Store(Path(plain["results_dir"]) / "stages")
     engine_key = {"name": cell.names["engine"], **plain["engine"], "device": device.type}
     model_keys = [_model_key(cell.model, source, dtype) for dtype in dtypes]
     setting = Setting(
-        options, cell.seeds, chosen, model_keys[0], _prompts_key(chosen), cell.engine, engine_key, plain["checkpoint_every"]
+        options,
+        cell.seeds,
+        chosen,
+        model_keys[0],
+        _prompts_key(chosen),
+        cell.engine,
+        engine_key,
+        plain["checkpoint_every"],
     )
 
     def provenance() -> dict[str, Any]:
-        return {**collect(device), "task": dict(loaded.provenance), "model": _model_record(cell.model, source), "seeds": plain["seeds"]}
+        return {
+            **collect(device),
+            "task": dict(loaded.provenance),
+            "model": _model_record(cell.model, source),
+            "seeds": plain["seeds"],
+        }
 
     adapted = stages.adapt(store, cell.method, setting, lambda: _language_model(source, dtypes[0], device), provenance)
     generated = stages.generate(
@@ -80,7 +94,13 @@ def run(cell: Cell) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps(record, indent=1))
     reused = [name for name, outcome in folders.items() if outcome.reused]
-    log.info("%s (seed %s) is finished%s: %s", facts["method"], facts["seed"], f" ({', '.join(reused)} reused)" if reused else "", file)
+    log.info(
+        "%s (seed %s) is finished%s: %s",
+        facts["method"],
+        facts["seed"],
+        f" ({', '.join(reused)} reused)" if reused else "",
+        file,
+    )
     return file
 
 
@@ -122,11 +142,17 @@ def _facts(cell: Cell, problems: list[Problem]) -> dict[str, Any]:
     }
 
 
-def _announce(cell: Cell, device: torch.device, dtypes: tuple[torch.dtype, torch.dtype], adapted_on: int, problems: int) -> None:
+def _announce(
+    cell: Cell, device: torch.device, dtypes: tuple[torch.dtype, torch.dtype], adapted_on: int, problems: int
+) -> None:
     """Run the preflight and print what it says, once per model, task and method in a sweep."""
     options = cell.optimization if cell.method.name == "ttsv" else None
-    lines = _preflight(cell.model, device, dtypes, canonical_json(cell.plain["recipe"]), options, cell.evaluation, adapted_on, problems)
-    print(f"\n{cell.method.name} on {cell.names['task']}, seed {cell.plain['seed']}", *lines, sep="\n  ", file=sys.stderr)
+    lines = _preflight(
+        cell.model, device, dtypes, canonical_json(cell.plain["recipe"]), options, cell.evaluation, adapted_on, problems
+    )
+    print(
+        f"\n{cell.method.name} on {cell.names['task']}, seed {cell.plain['seed']}", *lines, sep="\n  ", file=sys.stderr
+    )
 
 
 @lru_cache(maxsize=64)
@@ -164,7 +190,13 @@ def _model_key(config: ModelConfig, source: Source, dtype: torch.dtype) -> dict[
 
 def _model_record(config: ModelConfig, source: Source) -> dict[str, Any]:
     revision = source.folder.name if config.id else config.revision
-    return {"name": config.name, "id": config.id, "package": config.package, "revision": revision, "fingerprint": source.fingerprint}
+    return {
+        "name": config.name,
+        "id": config.id,
+        "package": config.package,
+        "revision": revision,
+        "fingerprint": source.fingerprint,
+    }
 
 
 def _prompts_key(prompts: list[Prompt]) -> str:

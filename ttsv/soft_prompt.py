@@ -34,7 +34,9 @@ class SoftPrompt:
 
     def save(self, path: Path) -> None:
         """Write the vectors and their metadata to a safetensors file, atomically."""
-        write_atomically(path, save({TENSOR: self.vectors.contiguous()}, {"ttsv": json.dumps(dict(self.metadata), sort_keys=True)}))
+        write_atomically(
+            path, save({TENSOR: self.vectors.contiguous()}, {"ttsv": json.dumps(dict(self.metadata), sort_keys=True)})
+        )
 
 
 def load_soft_prompt(path: Path) -> SoftPrompt:
@@ -44,18 +46,28 @@ def load_soft_prompt(path: Path) -> SoftPrompt:
         UserError: if the file is missing, damaged, or does not hold one (L, d) matrix of finite numbers.
     """
     if path.is_dir():
-        found = [path / name for name in ("vector.safetensors", "adapter_model.safetensors", "prefix_embeddings.pt") if (path / name).is_file()]
+        found = [
+            path / name
+            for name in ("vector.safetensors", "adapter_model.safetensors", "prefix_embeddings.pt")
+            if (path / name).is_file()
+        ]
         if not found:
-            raise UserError(f"{path} holds no vector: expected vector.safetensors, adapter_model.safetensors or prefix_embeddings.pt in it")
+            raise UserError(
+                f"{path} holds no vector: expected vector.safetensors, adapter_model.safetensors or prefix_embeddings.pt in it"
+            )
         path = found[0]
     if not path.is_file():
-        raise UserError(f"no vector at {path}; expected a .safetensors file or a released prefix_embeddings.pt (method.path=FILE)")
+        raise UserError(
+            f"no vector at {path}; expected a .safetensors file or a released prefix_embeddings.pt (method.path=FILE)"
+        )
     try:
         tensors, metadata = _read_pt(path) if path.suffix in {".pt", ".pth", ".bin"} else _read_safetensors(path)
     except (SafetensorError, RuntimeError, OSError, ValueError, EOFError, KeyError) as error:
         raise UserError(f"{path} is not a readable vector file: {error}. Copy it again from where it came.") from error
     except Exception as error:  # torch's restricted unpickler has an exception class of its own
-        raise UserError(f"{path} holds more than tensors and is not loaded ({type(error).__name__}: {error})") from error
+        raise UserError(
+            f"{path} holds more than tensors and is not loaded ({type(error).__name__}: {error})"
+        ) from error
     matrices = {name: tensor for name, tensor in tensors.items() if tensor.dim() == 2}
     if len(matrices) != 1:
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
@@ -115,4 +127,6 @@ def initialize(
             raise UserError(f"initialization=text needs optimization.initialization_text, got {text!r}")
         repeated = (ids_of_text * (length // len(ids_of_text) + 1))[:length]
         return table[repeated].float().cpu()
-    raise UserError(f"initialization={kind!r} is unknown; expected standard_normal, data_statistics, vocabulary or text")
+    raise UserError(
+        f"initialization={kind!r} is unknown; expected standard_normal, data_statistics, vocabulary or text"
+    )

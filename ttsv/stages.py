@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from ttsv.adaptations import Adaptation, EmbeddingPrefix, identity
 from ttsv.collapse import repetition
@@ -19,6 +18,7 @@ from ttsv.methods.base import Method, Setting
 from ttsv.metrics import metrics
 from ttsv.models import LanguageModel
 from ttsv.partial import Partial
+from ttsv.progress import bar
 from ttsv.records import Problem, Prompt
 from ttsv.scoring.base import Grader
 from ttsv.soft_prompt import load_soft_prompt
@@ -53,7 +53,9 @@ Load = Callable[[], LanguageModel]
 """Gives the model when, and only when, a stage has to compute."""
 
 
-def adapt(store: Store, method: Method, setting: Setting, load: Load, provenance: Callable[[], Mapping[str, Any]]) -> Outcome:
+def adapt(
+    store: Store, method: Method, setting: Setting, load: Load, provenance: Callable[[], Mapping[str, Any]]
+) -> Outcome:
     """Find the adaptation of ``method``: ``adaptation.json``, ``history.jsonl`` and, where it is a prefix, ``vector.safetensors``."""
     key = {"version": ADAPT_VERSION, "method": method.name, **method.determined_by(setting)}
 
@@ -108,15 +110,17 @@ def generate(
         done = partial.completions()
         left = [r for r in requests if (r.prompt.problem_id, r.sample) not in done]
         budget = decoding.sampling.max_new_tokens
-        with tqdm(total=budget * len(requests), initial=budget * len(done), desc=label, unit="tok", unit_scale=True) as bar:
+        with bar(budget * len(requests), budget * len(done), label, "tok") as shown:
             began = time.perf_counter()
-            for batch in engine.generate(lm, left, adaptation, decoding, bar.update):
+            for batch in engine.generate(lm, left, adaptation, decoding, shown.update):
                 partial.add(batch.values(), time.perf_counter() - began)
                 began = time.perf_counter()
         done = partial.completions()
         ordered = [done[r.prompt.problem_id, r.sample] for r in requests]
         pd.DataFrame([{**asdict(c), "tokens": len(c.token_ids)} for c in ordered]).to_parquet(work / COMPLETIONS)
-        _write_rows(work / PROMPTS, [{"problem_id": p.problem_id, "tokens": len(p.token_ids), "text": p.text} for p in prompts])
+        _write_rows(
+            work / PROMPTS, [{"problem_id": p.problem_id, "tokens": len(p.token_ids), "text": p.text} for p in prompts]
+        )
         _write_json(work / METRICS, {"seconds": partial.seconds(), "decoding": asdict(decoding)})
         partial.remove()
 
@@ -144,7 +148,14 @@ def grade(
         chosen = [by_id[i] for i in completions["problem_id"]]
         verdicts = grader.grade([p.gold for p in chosen], list(completions["text"]))
         rows = [
-            {"question": p.question, "gold": p.gold, "subject": p.subject, "level": p.level, **asdict(v), "boxed": "\\boxed" in text}
+            {
+                "question": p.question,
+                "gold": p.gold,
+                "subject": p.subject,
+                "level": p.level,
+                **asdict(v),
+                "boxed": "\\boxed" in text,
+            }
             for p, v, text in zip(chosen, verdicts, completions["text"], strict=True)
         ]
         samples = pd.concat([completions, pd.DataFrame(rows)], axis=1)

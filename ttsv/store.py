@@ -116,7 +116,9 @@ class Stage:
         if not key_file.exists():
             write_atomically(key_file, json.dumps(self.key, indent=1, sort_keys=True))
         elif digest(json.loads(key_file.read_text())) != self.digest:
-            raise DamagedStageError(f"{key_file} belongs to another result; delete {self.work} and run the same command again.")
+            raise DamagedStageError(
+                f"{key_file} belongs to another result; delete {self.work} and run the same command again."
+            )
         handler = logging.FileHandler(self.work / LOG)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logging.getLogger("ttsv").addHandler(handler)
@@ -131,7 +133,9 @@ class Stage:
         (self.work / KEY).unlink(missing_ok=True)
         for leftover in self.work.glob(".*.tmp"):
             leftover.unlink()
-        files = {p.relative_to(self.work).as_posix(): file_sha256(p) for p in sorted(self.work.rglob("*")) if p.is_file()}
+        files = {
+            p.relative_to(self.work).as_posix(): file_sha256(p) for p in sorted(self.work.rglob("*")) if p.is_file()
+        }
         manifest = {"kind": self.kind, "digest": self.digest, "key": self.key, "files": files}
         write_atomically(self.work / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))
         self.work.rename(self.path)
@@ -172,7 +176,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if not file.is_file():
             raise DamagedStageError(f"{file} is missing although {MANIFEST} lists it. {remedy}")
         if file_sha256(file) != expected:
-            raise DamagedStageError(f"{file} was changed after it was written: its SHA-256 is not that in {MANIFEST}. {remedy}")
+            raise DamagedStageError(
+                f"{file} was changed after it was written: its SHA-256 is not that in {MANIFEST}. {remedy}"
+            )
     for extra in sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()):
         if extra not in files and extra != MANIFEST:
             log.warning("%s is not part of the result and is not read", folder / extra)

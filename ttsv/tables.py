@@ -67,11 +67,26 @@ def comparison(group: Group) -> pd.DataFrame:
 
 def _mean_row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the mean over seeds; it has no interval and no test of its own, since the seeds share their problems."""
-    averaged = ["accuracy", "boxed", "truncated", "tokens", "seconds", *(f"{w}_{b}" for w in ("gain", "relative") for b in BASELINES)]
+    averaged = [
+        "accuracy",
+        "boxed",
+        "truncated",
+        "tokens",
+        "seconds",
+        *(f"{w}_{b}" for w in ("gain", "relative") for b in BASELINES),
+    ]
     frame = pd.DataFrame(list(rows))
     means = {name: frame[name].astype(float).mean() for name in averaged}
     spread = f"{len(rows)} seeds, {frame['accuracy'].min():.1f} to {frame['accuracy'].max():.1f} %"
-    return {**dict.fromkeys(frame.columns), "half": rows[0]["half"], "method": rows[0]["method"], "seed": "mean", "n": rows[0]["n"], **means, "note": spread}
+    return {
+        **dict.fromkeys(frame.columns),
+        "half": rows[0]["half"],
+        "method": rows[0]["method"],
+        "seed": "mean",
+        "n": rows[0]["n"],
+        **means,
+        "note": spread,
+    }
 
 
 def _row(group: Group, cell: Cell, half: str, scores: pd.Series) -> dict[str, Any]:
@@ -112,8 +127,8 @@ def _against(name: str, base: Cell | None, cell: Cell, half: str, accuracy: floa
 
 
 def baseline(group: Group, cell: Cell, name: str) -> Cell | None:
-    """Return the cell to compare with: of the same seed, or for ``none``, which has no vector, any."""
-    if cell.method == name:
+    """Return the cell to compare with: of the same seed, or for ``none``, which has no vector, any. ``none`` has no baseline."""
+    if cell.method in (name, "none"):
         return None
     found = [c for c in group.cells if c.method == name and (c.seed == cell.seed or name == "none")]
     found.sort(key=lambda c: c.seed != cell.seed)
@@ -148,7 +163,11 @@ def _sentence(cell: Cell, base: Cell, half: str, paired: Paired) -> str:
     before = base.scores("all")[after.index]
     difference = 100 * float(after.mean() - before.mean())
     changed = paired.gained + paired.lost
-    where = {"all": "on all problems", "optimised": "on the problems it was optimised on", "held-out": "on the held-out half"}[half]
+    where = {
+        "all": "on all problems",
+        "optimised": "on the problems it was optimised on",
+        "held-out": "on the held-out half",
+    }[half]
     head = (
         f"{cell.method} (seed {cell.seed}) against {base.method} {where} (n={len(after)}): {difference:+.1f} points, "
         f"{paired.gained} wrong to right, {paired.lost} right to wrong, exact McNemar p={paired.p:.3g}."

@@ -13,7 +13,13 @@ from pathlib import Path
 
 from filelock import FileLock
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from safetensors import SafetensorError, safe_open
 
 from ttsv.records import UserError
@@ -21,7 +27,16 @@ from ttsv.store import digest, file_sha256, write_atomically
 
 log = logging.getLogger(__name__)
 
-HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer*", "vocab*", "merges.txt", "*.model"]
+HUB_FILES = [
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "*.json",
+    "*.jinja",
+    "tokenizer*",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+]
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
 
 
@@ -59,7 +74,9 @@ class ModelConfig:
 
 def cache_folder() -> Path:
     """Return the folder for converted models and file hashes: ``$TTSV_CACHE``, else ``~/.cache/ttsv``."""
-    return Path(os.environ.get("TTSV_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ttsv")
+    return Path(
+        os.environ.get("TTSV_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ttsv"
+    )
 
 
 def find(config: ModelConfig) -> Path | None:
@@ -73,7 +90,9 @@ def find(config: ModelConfig) -> Path | None:
     if config.path:
         return _local(config)
     try:
-        folder = Path(snapshot_download(str(config.id), revision=config.revision, allow_patterns=HUB_FILES, local_files_only=True))
+        folder = Path(
+            snapshot_download(str(config.id), revision=config.revision, allow_patterns=HUB_FILES, local_files_only=True)
+        )
     except LocalEntryNotFoundError:
         return None
     return folder if _is_whole_snapshot(folder) else None
@@ -92,9 +111,13 @@ def download_size(config: ModelConfig) -> int:
             f"{config.id} is gated: accept its licence on its hub page, then `hf auth login`, and run the same command again"
         ) from error
     except RevisionNotFoundError as error:
-        raise UserError(f"{config.id} has no revision {config.revision!r} on the hub; set model.revision to a commit, or null") from error
+        raise UserError(
+            f"{config.id} has no revision {config.revision!r} on the hub; set model.revision to a commit, or null"
+        ) from error
     except RepositoryNotFoundError as error:
-        raise UserError(f"the hub has no model {config.id!r} that you may read; check the spelling, or `hf auth login` if it is private") from error
+        raise UserError(
+            f"the hub has no model {config.id!r} that you may read; check the spelling, or `hf auth login` if it is private"
+        ) from error
     except (HfHubHTTPError, OSError, RuntimeError) as error:
         raise UserError(
             f"{config.id} is not (completely) on this disk and the hub cannot be reached ({type(error).__name__}). Either\n"
@@ -105,7 +128,9 @@ def download_size(config: ModelConfig) -> int:
     sizes = {f.rfilename: f.size or 0 for f in info.siblings or []}
     weights = {name: size for name, size in sizes.items() if name.endswith(".safetensors")}
     if not weights:
-        raise UserError(f"{config.id} holds no safetensors; pickled weights are not loaded. Convert it and give model.path=DIR")
+        raise UserError(
+            f"{config.id} holds no safetensors; pickled weights are not loaded. Convert it and give model.path=DIR"
+        )
     return sum(weights.values())
 
 
@@ -135,7 +160,9 @@ def check_folder(folder: Path) -> None:
         raise UserError(f"{folder} holds no tokenizer: expected one of {', '.join(TOKENIZER_FILES)}")
     for file in weight_files(folder):
         if not file.is_file():
-            raise UserError(f"{file} is missing although the index lists it; the copy or download was not finished. Fetch it again.")
+            raise UserError(
+                f"{file} is missing although the index lists it; the copy or download was not finished. Fetch it again."
+            )
         try:
             with safe_open(file, "pt"):
                 pass
@@ -150,7 +177,9 @@ def weight_files(folder: Path) -> list[Path]:
         return [folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise UserError(f"{folder} holds no safetensors weights (pickled ones are not loaded); expected model.safetensors or an index")
+        raise UserError(
+            f"{folder} holds no safetensors weights (pickled ones are not loaded); expected model.safetensors or an index"
+        )
     return files
 
 
@@ -208,26 +237,36 @@ def _package_file(config: ModelConfig) -> Path:
     try:
         distribution = importlib.metadata.distribution(str(config.package))
     except importlib.metadata.PackageNotFoundError as error:
-        raise UserError(f"the package {config.package} is not installed; `make setup` installs it from the lock") from error
+        raise UserError(
+            f"the package {config.package} is not installed; `make setup` installs it from the lock"
+        ) from error
     listed = [file for file in distribution.files or [] if file.name == config.gguf_file]
     if not listed:
-        raise UserError(f"the package {config.package} {distribution.version} holds no {config.gguf_file}; `make setup` installs the right version")
+        raise UserError(
+            f"the package {config.package} {distribution.version} holds no {config.gguf_file}; `make setup` installs the right version"
+        )
     return _checked(Path(str(listed[0].locate())), config)
 
 
 def _local(config: ModelConfig) -> Path:
     path = Path(str(config.path)).expanduser()
     if not path.exists():
-        raise UserError(f"no model at {path}; expected a folder with config.json and safetensors, or a .gguf file (model.path=...)")
+        raise UserError(
+            f"no model at {path}; expected a folder with config.json and safetensors, or a .gguf file (model.path=...)"
+        )
     if path.is_file() and path.suffix != ".gguf":
-        raise UserError(f"{path} is a file, but not a .gguf one; expected a folder with config.json and safetensors, or a .gguf file")
+        raise UserError(
+            f"{path} is a file, but not a .gguf one; expected a folder with config.json and safetensors, or a .gguf file"
+        )
     if path.is_dir() and not config.gguf_file:
         ggufs = sorted(path.glob("*.gguf"))
         if (path / "config.json").is_file() or not ggufs:
             check_folder(path)
             return path
         if len(ggufs) > 1:
-            raise UserError(f"{path} holds {len(ggufs)} GGUF files ({', '.join(f.name for f in ggufs)}); choose one with model.gguf_file=NAME")
+            raise UserError(
+                f"{path} holds {len(ggufs)} GGUF files ({', '.join(f.name for f in ggufs)}); choose one with model.gguf_file=NAME"
+            )
         path = ggufs[0]
     elif path.is_dir():
         path = path / str(config.gguf_file)
@@ -238,7 +277,9 @@ def _checked(file: Path, config: ModelConfig) -> Path:
     if not file.is_file():
         raise UserError(f"{file} is missing; check model.path and model.gguf_file")
     if config.sha256 and _remembered_sha256(file) != config.sha256:
-        raise UserError(f"{file} has SHA-256 {_remembered_sha256(file)}, expected {config.sha256}; it is damaged or another version. Install it again.")
+        raise UserError(
+            f"{file} has SHA-256 {_remembered_sha256(file)}, expected {config.sha256}; it is damaged or another version. Install it again."
+        )
     return file
 
 

@@ -56,7 +56,7 @@ class Request:
     stream: tuple[int | str, ...]
 
 
-Progress = Callable[[int], None]
+Progress = Callable[[int], object]
 """Told of each slot of the token budget (rows x max_new_tokens) that is used up or freed by a row that ended."""
 
 
@@ -86,7 +86,9 @@ def refuse_unsupported(engine: Engine, adaptation_kind: type | None) -> None:
     """
     if adaptation_kind is not None and adaptation_kind not in engine.supports:
         known = ", ".join(sorted(kind.__name__ for kind in engine.supports))
-        raise UserError(f"engine={engine.name} cannot generate with {adaptation_kind.__name__}; it supports {known}. Use engine=hf")
+        raise UserError(
+            f"engine={engine.name} cannot generate with {adaptation_kind.__name__}; it supports {known}. Use engine=hf"
+        )
 
 
 def resolve(sampling: Sampling, lm: LanguageModel) -> Sampling:
@@ -94,7 +96,13 @@ def resolve(sampling: Sampling, lm: LanguageModel) -> Sampling:
     if sampling.top_k != -1:
         return sampling
     own = getattr(lm.model.generation_config, "top_k", None)
-    return Sampling(sampling.max_new_tokens, sampling.temperature, sampling.top_p, 50 if own is None else int(own), sampling.repetition_penalty)
+    return Sampling(
+        sampling.max_new_tokens,
+        sampling.temperature,
+        sampling.top_p,
+        50 if own is None else int(own),
+        sampling.repetition_penalty,
+    )
 
 
 def own_sampling(lm: LanguageModel, max_new_tokens: int) -> Sampling:

@@ -72,13 +72,21 @@ class _Run:
     """One batch from prefill to the last stop."""
 
     def __init__(
-        self, lm: LanguageModel, requests: Sequence[Request], prefix: Tensor, decoding: Decoding, keep_share: float, progress: Progress
+        self,
+        lm: LanguageModel,
+        requests: Sequence[Request],
+        prefix: Tensor,
+        decoding: Decoding,
+        keep_share: float,
+        progress: Progress,
     ) -> None:
         self.lm, self.decoding, self.keep_share, self.progress = lm, decoding, keep_share, progress
         self.sampling = resolve(decoding.sampling, lm)
         self.end_ids = decoding.stopping.ids(lm)
         self.rows = [_Row(request) for request in requests]
-        self.inputs = assemble(lm, prefix, [r.prompt.token_ids for r in requests], [[] for _ in requests], decoding.order)
+        self.inputs = assemble(
+            lm, prefix, [r.prompt.token_ids for r in requests], [[] for _ in requests], decoding.order
+        )
         self.random = np.zeros((len(requests), 0))
         if not self.sampling.greedy:
             self.random = np.stack([uniforms(self.sampling.max_new_tokens, *r.stream) for r in requests])
@@ -97,7 +105,9 @@ class _Run:
         inside = list(range(len(self.rows)))
         inputs = {"inputs_embeds": batch.embeddings, "position_ids": batch.positions}
         for step in range(self.sampling.max_new_tokens):
-            output = lm.model(**inputs, attention_mask=attention, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            output = lm.model(
+                **inputs, attention_mask=attention, past_key_values=cache, use_cache=True, logits_to_keep=1
+            )
             tokens = self._next_tokens(output.logits[:, -1], inside, step)
             if self._finished(step):
                 return

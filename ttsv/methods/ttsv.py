@@ -32,10 +32,21 @@ class TTSV:
         """Optimise, going on from a checkpoint in ``work`` if there is one."""
         checkpoints = Checkpoints(work)
         result = optimize(
-            lm, setting.prompts, setting.optimization, setting.seeds, setting.engine, checkpoints, setting.checkpoint_every
+            lm,
+            setting.prompts,
+            setting.optimization,
+            setting.seeds,
+            setting.engine,
+            checkpoints,
+            setting.checkpoint_every,
         )
         checkpoints.remove()
-        metadata = {"method": self.name, "update": result.reported_update, "seeds": asdict(setting.seeds), "note": result.note}
+        metadata = {
+            "method": self.name,
+            "update": result.reported_update,
+            "seeds": asdict(setting.seeds),
+            "note": result.note,
+        }
         return Adapted(
             EmbeddingPrefix(SoftPrompt(result.vectors, metadata)),
             result.history,

@@ -32,5 +32,11 @@ class UntrainedPrefix:
     def adapt(self, lm: LanguageModel, setting: Setting, work: Path) -> Adapted:
         """Return the initial vector."""
         options, seed = setting.optimization, setting.seeds.initialization
-        vectors = initialize(options.initialization, options.length, lm, seed, setting.prompts, options.initialization_text)
-        return Adapted(EmbeddingPrefix(SoftPrompt(vectors, {"method": self.name, "seed": seed, "initialization": options.initialization})))
+        vectors = initialize(
+            options.initialization, options.length, lm, seed, setting.prompts, options.initialization_text
+        )
+        return Adapted(
+            EmbeddingPrefix(
+                SoftPrompt(vectors, {"method": self.name, "seed": seed, "initialization": options.initialization})
+            )
+        )
