@@ -154,9 +154,13 @@ def test_a_damaged_key_file_is_named(tmp_path: Path) -> None:
 
 def test_interrupted_work_is_gone_on_with(tmp_path: Path) -> None:
     stage = stage_in(tmp_path)
-    with pytest.raises(KeyboardInterrupt), stage.locked(), stage.open_work() as work:
+
+    def compute(work: Path) -> None:
         write_atomically(work / "half.txt", "1")
         raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _once(stage, compute, dict)
     with stage.open_work() as work:
         assert (work / "half.txt").read_text() == "1"
 

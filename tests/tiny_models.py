@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
@@ -24,6 +25,7 @@ from transformers import (
 
 from ttsv.config import component
 from ttsv.engines.base import Decoding, Request, Stopping
+from ttsv.engines.hf import _Run
 from ttsv.evaluation import Evaluation
 from ttsv.models import LanguageModel
 from ttsv.optimization import Optimization
@@ -141,7 +143,25 @@ def requests_of(prompts: list[Prompt], purpose: str = "test") -> list[Request]:
     return [Request(prompt, 0, (purpose, prompt.problem_id, 0)) for prompt in prompts]
 
 
-def decoding(max_new_tokens: int = 12, stopping: Stopping = Stopping(), **changes: Any) -> Decoding:
+def decoding(max_new_tokens: int = 12, stopping: Stopping | None = None, **changes: Any) -> Decoding:
     """Decoding rules; fields of Sampling and of Decoding mixed."""
     of_sampling = {k: changes.pop(k) for k in ("temperature", "top_p", "top_k", "repetition_penalty") if k in changes}
-    return Decoding(Sampling(max_new_tokens, **of_sampling), stopping, **changes)
+    return Decoding(Sampling(max_new_tokens, **of_sampling), stopping or Stopping(), **changes)
+
+
+def write(lm: LanguageModel, texts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the engine's model write the given texts, a row each, so that rules of stopping can be tested alone."""
+    answers, original = [ids_of(lm, text) for text in texts], _Run._next_tokens
+
+    def scripted(run: _Run, logits: torch.Tensor, inside: list[int], step: int) -> torch.Tensor:
+        wanted = torch.full_like(logits, -50.0)
+        for row, index in enumerate(inside):
+            wanted[row, answers[index][min(step, len(answers[index]) - 1)]] = 50.0
+        return original(run, wanted, inside, step)
+
+    monkeypatch.setattr(_Run, "_next_tokens", scripted)
+
+
+def ids_of(lm: LanguageModel, text: str) -> list[int]:
+    ids: list[int] = lm.tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
