@@ -16,7 +16,7 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, Revi
 from safetensors.torch import load_file, save_file
 from tiny_models import save_folder
 
-from ttsv import weights
+from ttsv import model_hub, weights
 from ttsv.models import open_source
 from ttsv.records import UserError
 from ttsv.weights import ModelConfig, check_folder, download_size, fetch, find, fingerprint, parameter_count
@@ -225,7 +225,7 @@ def test_a_hub_error_says_what_to_do(
 ) -> None:
     monkeypatch.setattr(FakeApi, "error", error)
     monkeypatch.setattr(FakeApi, "gated", gated)
-    monkeypatch.setattr(weights, "HfApi", FakeApi)
+    monkeypatch.setattr(model_hub, "HfApi", FakeApi)
     for ask in (download_size, fetch):
         monkeypatch.setattr(weights, "find", lambda config: None)
         with pytest.raises(UserError, match=message):
@@ -236,15 +236,15 @@ def test_an_error_during_the_download_says_what_to_do(monkeypatch: pytest.Monkey
     def snapshot(*args: Any, **kwargs: Any) -> str:
         raise hub_error(GatedRepoError)
 
-    monkeypatch.setattr(weights, "HfApi", FakeApi)
+    monkeypatch.setattr(model_hub, "HfApi", FakeApi)
     monkeypatch.setattr(weights, "find", lambda config: None)
-    monkeypatch.setattr(weights, "snapshot_download", snapshot)
+    monkeypatch.setattr(model_hub, "snapshot_download", snapshot)
     with pytest.raises(UserError, match="is gated"):
         fetch(HUB)
 
 
 def test_a_hub_model_without_safetensors_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "HfApi", FakeApi)
+    monkeypatch.setattr(model_hub, "HfApi", FakeApi)
     assert download_size(HUB) == 7
     monkeypatch.setattr(FakeApi, "files", ("pytorch_model.bin",))
     with pytest.raises(UserError, match="holds no safetensors; pickled weights are not loaded"):
@@ -259,7 +259,7 @@ def test_a_malformed_hub_id_is_named() -> None:
 def test_a_half_downloaded_snapshot_is_fetched_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(weights, "snapshot_download", lambda *args, **kwargs: str(folder))
+    monkeypatch.setattr(model_hub, "snapshot_download", lambda *args, **kwargs: str(folder))
     assert find(HUB) == folder
     remove_a_shard(folder)
     assert find(HUB) is None
