@@ -62,7 +62,7 @@ class Harmful:
         ({"weight": torch.zeros(3)}, "expected one matrix"),
         ({}, "expected one matrix"),
         ({"weight": torch.tensor([[1.0, float("nan")]])}, "not finite"),
-        (torch.zeros(2, 3), "expected one matrix"),
+        (torch.zeros(3), "expected one matrix"),
         ({"weight": torch.zeros(2, 3), "more": Harmful()}, "holds more than tensors"),
     ],
 )
