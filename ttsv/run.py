@@ -16,13 +16,14 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from ttsv import preflight, stages
 from ttsv.config import Cell, build
 from ttsv.engines.base import refuse_unsupported
+from ttsv.grading import grade
 from ttsv.methods.base import Setting
 from ttsv.models import LanguageModel, Source, open_source, resolve_device, resolve_dtype
 from ttsv.prompts import render_prompts
 from ttsv.provenance import collect
 from ttsv.records import Problem, Prompt, UserError
 from ttsv.report import write_report
-from ttsv.store import Store, canonical_json, digest, slug, write_atomically
+from ttsv.store import Outcome, Store, canonical_json, digest, slug, write_atomically
 from ttsv.tasks import halves, subset
 from ttsv.weights import ModelConfig
 
@@ -69,6 +70,8 @@ def run(cell: Cell) -> Path:
         }
 
     adapted = stages.adapt(store, cell.method, setting, lambda: _language_model(source, dtypes[0], device), provenance)
+    if plain["stop_after"] == "adapt":
+        return _record(cell, problems, adapted_on, store, {"adapt": adapted})
     generated = stages.generate(
         store,
         f"{cell.method.name}-{cell.names['task']}",
@@ -80,9 +83,24 @@ def run(cell: Cell) -> Path:
         lambda: _language_model(source, dtypes[1], device),
         provenance,
     )
-    graded = stages.grade(store, generated.stage, problems, cell.grader, provenance)
-    folders = {"adapt": adapted, "generate": generated, "grade": graded}
-    facts = _facts(cell, problems)
+    if plain["stop_after"] == "generate":
+        return _record(cell, problems, adapted_on, store, {"adapt": adapted, "generate": generated})
+    graded = grade(store, generated.stage, problems, cell.grader, provenance)
+    other = grade(store, generated.stage, problems, cell.second_grader, provenance)
+    return _record(
+        cell,
+        problems,
+        adapted_on,
+        store,
+        {"adapt": adapted, "generate": generated, "grade": graded, "grade_second": other},
+    )
+
+
+def _record(
+    cell: Cell, problems: list[Problem], adapted_on: frozenset[str], store: Store, folders: dict[str, Outcome]
+) -> Path:
+    """Write the run record: what the cell was, and which stage directories hold its results."""
+    plain, facts = cell.plain, _facts(cell, problems)
     record = {
         "facts": facts,
         "optimised_ids": sorted(adapted_on),
