@@ -15,7 +15,8 @@ from math_verify import verify
 
 from ttsv.scoring.evaluate import DIGITS, TooLargeError, UndefinedError, exact, numeric
 from ttsv.scoring.expression import Symbols, rewrite
-from ttsv.scoring.normalize import UnreadableError, compact
+from ttsv.scoring.normalize import UnreadableError, compact, normalize
+from ttsv.scoring.quantity import read_number, read_quantity
 
 _POINTS = 6
 _CLOSE = mpmath.mpf(10) ** (10 - DIGITS)
@@ -43,6 +44,16 @@ def parse(text: str, symbols: Symbols) -> Any:
     if not isinstance(expression, sympy.Expr):
         raise UnreadableError(f"not a single expression: {type(expression).__name__}")
     return expression
+
+
+def describe(text: str) -> str:
+    """Say how a single expression is read, for an account of a verdict."""
+    try:
+        core = read_quantity(normalize(text)).core
+        number = read_number(core)
+        return f"the number {number}" if number is not None else str(parse(core, Symbols()))
+    except UnreadableError as error:
+        return f"not a single expression ({error})"
 
 
 class Algebra:

@@ -73,6 +73,7 @@ class Comparison:
         left, right = read_number(gold), read_number(answer)
         if left is not None and right is not None:
             return self._close(left, right * factor)
+        gold, answer = _written(gold, left), _written(answer, right)
         scaled = answer if factor == 1 else rf"({answer})\cdot\frac{{{factor.numerator}}}{{{factor.denominator}}}"
         return self.scalars.equal(gold, scaled)
 
@@ -174,6 +175,16 @@ class Comparison:
         if len(gold) != len(answer):
             return False
         return all(self.same_scalar(f"({gold[0]})({a})", f"({answer[0]})({g})") for g, a in zip(gold[1:], answer[1:], strict=True))
+
+
+def _written(text: str, number: Fraction | None) -> str:
+    """Spell a plain number so that no parser can take ``1e-5`` for e - 5."""
+    if number is None:
+        return text
+    sign = "-" if number < 0 else ""
+    if number.denominator == 1:
+        return f"{sign}{abs(number.numerator)}"
+    return rf"{sign}\frac{{{abs(number.numerator)}}}{{{number.denominator}}}"
 
 
 def _same_words(gold: Shape, answer: Shape) -> bool:

@@ -13,7 +13,7 @@ import sympy
 
 DIGITS = 60
 MAX_BITS = 60_000
-MAX_LOG = mpmath.mpf(10) ** 8
+MAX_LOG = mpmath.mpf(10) ** 5
 
 
 class TooLargeError(ArithmeticError):
@@ -168,13 +168,13 @@ def _whole(value: Any, direction: Callable[[Any], Any]) -> Any:
 
 
 def _gamma(value: Any) -> Any:
-    if abs(value) > 10**7:
+    if abs(value) > 10**4:
         raise TooLargeError("a factorial is too large to evaluate")
     return mpmath.factorial(value)
 
 
 def _binomial_value(top: Any, bottom: Any) -> Any:
-    if max(abs(top), abs(bottom)) > 10**7:
+    if max(abs(top), abs(bottom)) > 10**5:
         raise TooLargeError("a binomial coefficient is too large to evaluate")
     return mpmath.binomial(top, bottom)
 

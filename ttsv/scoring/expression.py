@@ -31,7 +31,7 @@ _NOT_SYMBOLS = frozenset(
     "Rightarrow implies iff infty emptyset forall exists mid approx equiv sim pmod choose over not langle rangle left right".split()
 )
 _TOKEN = re.compile(
-    r"(?P<number>\d+(?:\.\d*)?|\.\d+)|\\(?P<command>[A-Za-z]+)|(?P<word>[A-Za-z]+)|(?P<sign>\*\*|[-+*/^_!(){}\[\]|,=']|\\[{}|])|(?P<space>\s+)|(?P<other>.)",
+    r"(?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4}(?!\d))?)|\\(?P<command>[A-Za-z]+)|(?P<word>[A-Za-z]+)|(?P<sign>\*\*|[-+*/^_!(){}\[\]|,=']|\\[{}|])|(?P<space>\s+)|(?P<other>.)",
     re.DOTALL,
 )
 
@@ -117,8 +117,8 @@ class _Writer:
             raise UnreadableError("two numbers side by side")
         if self.numeric_end or (last.isalpha() and not self._after_command()):
             self._put(r"\cdot ")
-        if "." in token:
-            value = Fraction(token.rstrip(".") if token != "." else "0")
+        if not token.isdigit():
+            value = Fraction(token.rstrip("."))
             self._put(rf"\frac{{{value.numerator}}}{{{value.denominator}}}", True)
         else:
             self._put(token.lstrip("0") or "0", True)
@@ -152,12 +152,20 @@ class _Writer:
             if end is None:
                 raise UnreadableError("unbalanced exponent")
             self.position += skipped + end + 1
-            return rest[1:end]
+            return self._tower(rest[1:end])
         match = re.match(r"[+-]?\s*(?:\d+(?:\.\d+)?|\\frac\{[^{}]*\}\{[^{}]*\}|\\?[A-Za-z]+(?<=\\[a-z]{2})|\\[A-Za-z]+|[A-Za-z])", rest)
         if match is None:
             raise UnreadableError("an exponent is missing")
         self.position += skipped + match.end()
-        return match[0]
+        return self._tower(match[0])
+
+    def _tower(self, exponent: str) -> str:
+        """Read ``a^b^c`` as a^(b^c)."""
+        next_power = re.compile(r"\s*(?:\^|\*\*)(?!\s*\{?\s*\\prime)").match(self.text, self.position)
+        if next_power is None:
+            return exponent
+        self.position = next_power.end()
+        return f"({exponent})^{{{self._power()}}}"
 
     def _inner(self, text: str) -> str:
         if not text.strip():

@@ -19,6 +19,7 @@ _CLAUSE_END = re.compile(
 )
 _MATH_SPAN = re.compile(r"\$\$(?P<dd>.+?)\$\$|\$(?P<d>.+?)(?<!\\)\$|\\\((?P<p>.+?)\\\)|\\\[(?P<b>.+?)\\\]", re.DOTALL)
 _JOINER = re.compile(r"\s*(?:,|;|and|or|,\s*and|,\s*or)\s*", re.IGNORECASE)
+_SENTENCE_LENGTH = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ def _last_sentence(text: str) -> Extraction:
         return _nonempty(hashes[-1]["answer"], "sentence", "line of ####")
     if not sentences:
         return Extraction(None, "none", "no box and no final-answer sentence")
-    return _sentence_answer(text[sentences[-1].end() :][:2000])
+    return _sentence_answer(text[sentences[-1].end() :][:_SENTENCE_LENGTH])
 
 
 def _sentence_answer(rest: str) -> Extraction:
@@ -106,6 +107,8 @@ def _sentence_answer(rest: str) -> Extraction:
     if re.match(r"\$(?!\d)|\\\(|\\\[", rest):
         return Extraction(None, "sentence", "the final-answer sentence is cut off")
     end = _CLAUSE_END.search(rest)
+    if end is None and len(rest) > _SENTENCE_LENGTH - 100:
+        return Extraction(None, "sentence", "the final-answer sentence does not end")
     clause = rest[: end.start()] if end else rest
     return _nonempty(clause.replace("**", "").strip(" *_"), "sentence", "final-answer sentence")
 

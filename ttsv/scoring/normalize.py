@@ -6,7 +6,7 @@ import unicodedata
 from ttsv.scoring.extract import matching_brace
 
 MAX_LENGTH = 2000
-MAX_DEPTH = 40
+MAX_DEPTH = 20
 
 
 class UnreadableError(ValueError):
@@ -76,7 +76,7 @@ def normalize(text: str) -> str:
     """Return the one spelling of an answer or gold text; single spaces between tokens are kept.
 
     Raises :class:`UnreadableError` for control characters, lone surrogates, unbalanced braces, or a text beyond the bounds
-    (2000 characters, nesting of 40).
+    (2000 characters, nesting of 20).
     """
     if len(text) > MAX_LENGTH:
         raise UnreadableError(f"longer than {MAX_LENGTH} characters")
