@@ -2,8 +2,8 @@ r"""Grade a file of completions, or explain one of its verdicts.
 
 ``python -m ttsv.regrade FILE.jsonl --gold-key K --completion-key K --out OUT.jsonl [--grader math_verify|release|choice]``
 writes a row ``{"index", "correct", "answer", "flag", "why"}`` for each completion and prints the accuracy with its 95 %
-Wilson interval and the counts of the flags. A completion is a string or a list of strings; a list gives one output row each,
-with the same ``index`` and a ``sample`` number. ``--explain N`` prints how row N is extracted, parsed and compared instead.
+Wilson interval and the counts of the flags. A completion is a string or a list of strings; a list of several gives one output
+row each, with the same ``index`` and a ``sample`` number. ``--explain N`` prints how row N is extracted, parsed and compared instead.
 """
 
 import argparse
@@ -30,7 +30,7 @@ GRADERS: dict[str, type[MathVerifyGrader] | type[ReleaseGrader] | type[ChoiceGra
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One completion to grade; ``sample`` is its place in a list of completions, None for a single string."""
+    """One completion to grade; ``sample`` is its place in a list of several completions, else None."""
 
     index: int
     sample: int | None
@@ -40,7 +40,11 @@ class Row:
 
 def read_rows(path: Path, gold_key: str, completion_key: str) -> list[Row]:
     """Read a JSONL file; raises :class:`UserError` naming the line and key where a row cannot be used."""
-    return [row for index, record in enumerate(_records(path)) for row in _rows(path, index, record, gold_key, completion_key)]
+    return [
+        row
+        for index, record in enumerate(_records(path))
+        for row in _rows(path, index, record, gold_key, completion_key)
+    ]
 
 
 def _records(path: Path) -> Iterator[object]:
@@ -56,7 +60,9 @@ def _records(path: Path) -> Iterator[object]:
         try:
             yield json.loads(line)
         except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {number}: expected a JSON object, got {line[:60]!r} ({error.msg})") from error
+            raise UserError(
+                f"{path}, line {number}: expected a JSON object, got {line[:60]!r} ({error.msg})"
+            ) from error
 
 
 def _rows(path: Path, index: int, record: object, gold_key: str, completion_key: str) -> list[Row]:
@@ -68,12 +74,18 @@ def _rows(path: Path, index: int, record: object, gold_key: str, completion_key:
             raise UserError(f"{place}: no key {key!r} (from {option}); the row has {', '.join(map(repr, record))}")
     gold, texts = record[gold_key], record[completion_key]
     if isinstance(gold, bool) or not isinstance(gold, str | int | float):
-        raise UserError(f"{place}: the gold answer under {gold_key!r} must be a string or number, got {type(gold).__name__}")
+        raise UserError(
+            f"{place}: the gold answer under {gold_key!r} must be a string or number, got {type(gold).__name__}"
+        )
     gold = str(gold)
     if isinstance(texts, str):
         return [Row(index, None, gold, texts)]
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise UserError(f"{place}: {completion_key!r} must be a string or a list of strings, got {type(texts).__name__}")
+        raise UserError(
+            f"{place}: {completion_key!r} must be a string or a list of strings, got {type(texts).__name__}"
+        )
+    if len(texts) == 1:
+        return [Row(index, None, gold, texts[0])]
     return [Row(index, sample, gold, text) for sample, text in enumerate(texts)]
 
 

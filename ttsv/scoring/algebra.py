@@ -28,7 +28,9 @@ _WHOLE_NUMBERS = (sympy.floor, sympy.ceiling, sympy.factorial, sympy.binomial, s
 @lru_cache(maxsize=4096)
 def _parse(latex: str) -> Any:
     try:
-        return latex2sympy(latex, is_real=None, convert_degrees=False, normalization_config=None, conversion_config=_CONFIG)
+        return latex2sympy(
+            latex, is_real=None, convert_degrees=False, normalization_config=None, conversion_config=_CONFIG
+        )
     except RecursionError as error:
         raise UnreadableError("nested too deeply") from error
     except MemoryError:
@@ -164,7 +166,10 @@ def _agree(left: Any, right: Any, point: dict[str, Any]) -> bool | None:
 
 def _sample(left: Any, right: Any, symbols: Symbols) -> list[dict[str, Any]]:
     """Points with fixed pseudo-random coordinates: positive and negative, whole where the expressions count things."""
-    names = sorted({symbol.name for expression in (left, right) for symbol in expression.free_symbols} | set(symbols.letters.values()))
+    names = sorted(
+        {symbol.name for expression in (left, right) for symbol in expression.free_symbols}
+        | set(symbols.letters.values())
+    )
     whole = any(expression.has(*_WHOLE_NUMBERS) or _alternates(expression) for expression in (left, right))
     generator = random.Random(2512_04748)
     points = []
@@ -172,8 +177,8 @@ def _sample(left: Any, right: Any, symbols: Symbols) -> list[dict[str, Any]]:
         if whole:
             points.append({name: mpmath.mpf(generator.randint(2, 30)) for name in names})
             continue
-        sign = (lambda: -1 if generator.random() < 0.5 else 1) if k >= _POINTS // 2 else (lambda: 1)
-        points.append({name: sign() * (mpmath.mpf(generator.randint(3, 2000)) / 997) for name in names})
+        signs = (1, -1) if k >= _POINTS // 2 else (1,)
+        points.append({name: generator.choice(signs) * mpmath.mpf(generator.randint(3, 2000)) / 997 for name in names})
     return points
 
 

@@ -9,13 +9,16 @@ Source = Literal["box", "sentence", "none"]
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
 _UNBRACED_END = re.compile(r"\$|\n|\\\)|\\\]|[,;]\s|\.(?:\s|$)|\s[A-Za-z]{2,}")
 _SENTENCE = re.compile(
-    r"\banswer\b[*_]*(?:\s+(?:to|of|for)\b[^.\n:=]{0,80}?)?\s*(?:\b(?:is|are)\b\s*:?|:|=)(?:\s+(?:therefore|thus|then|simply|just)\b)?[*_]*:?",
+    r"\banswers?\b[*_]*(?:\s+(?:to|of|for)\b[^.\n:=]{0,80}?)?"
+    r"\s*(?:\b(?:is|are|equals|would\s+be|must\s+be|will\s+be)\b|:|=)[*_]*:?",
     re.IGNORECASE,
 )
+_FILLER = re.compile(r"^(?:(?:therefore|thus|then|simply|just|equal to|given by|option|choice|indeed)\b,?\s*)+", re.IGNORECASE)
 _HASHES = re.compile(r"^####[ \t]*(?P<answer>\S.*)$", re.MULTILINE)
 _NUMBER_LIKE = re.compile(r"[-+$\\ ]*[\d.][\d,./ ]*(?:\\?%)?\s*")
 _CLAUSE_END = re.compile(
-    r"\.(?=\s|$)|\n|[,;]?\s+(?:because|since|so|as|which|where|hence|when|therefore|but)\b|[!?](?=\s[A-Z]|$)", re.IGNORECASE
+    r"\.(?=\s|$)|\n|[,;]?\s+(?:because|since|so|as|which|where|hence|when|therefore|but)\b|[!?](?=\s[A-Z]|$)",
+    re.IGNORECASE,
 )
 _MATH_SPAN = re.compile(r"\$\$(?P<dd>.+?)\$\$|\$(?P<d>.+?)(?<!\\)\$|\\\((?P<p>.+?)\\\)|\\\[(?P<b>.+?)\\\]", re.DOTALL)
 _JOINER = re.compile(r"\s*(?:,|;|and|or|,\s*and|,\s*or)\s*", re.IGNORECASE)
@@ -100,7 +103,7 @@ def _last_sentence(text: str) -> Extraction:
 
 def _sentence_answer(rest: str) -> Extraction:
     rest = rest.lstrip(" \t*_:\n")
-    rest = re.sub(r"^(?:equal to|given by|option|choice)\s+", "", rest, flags=re.IGNORECASE)
+    rest = _FILLER.sub("", rest)
     spans = _leading_math(rest)
     if spans is not None:
         return _nonempty(spans, "sentence", "final-answer sentence")

@@ -52,7 +52,9 @@ class MathVerifyGrader:
         lines = []
         for side, text in (("gold", gold), ("answer", answer)):
             reply = self._worker().call("ttsv.scoring.algebra", "describe", text)
-            lines.append(f"{side:<10} in algebra: {reply.value if reply.kind == 'value' else f'{reply.kind}, {reply.value}'}")
+            lines.append(
+                f"{side:<10} in algebra: {reply.value if reply.kind == 'value' else f'{reply.kind}, {reply.value}'}"
+            )
         return lines
 
     def _worker(self) -> Worker:

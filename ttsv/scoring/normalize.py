@@ -15,7 +15,18 @@ class UnreadableError(ValueError):
 
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿ", "0123456789+-()n")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋", "0123456789+-")
-_VULGAR = {"½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8", "⅞": "7/8"}
+_VULGAR = {
+    "½": "1/2",
+    "⅓": "1/3",
+    "⅔": "2/3",
+    "¼": "1/4",
+    "¾": "3/4",
+    "⅕": "1/5",
+    "⅛": "1/8",
+    "⅜": "3/8",
+    "⅝": "5/8",
+    "⅞": "7/8",
+}
 _UNICODE = {
     "−": "-", "–": "-", "—": "-", "‐": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "÷": r"\div ", "∗": "*",
     "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ", "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "±": r"\pm ", "∓": r"\mp ",
@@ -88,6 +99,7 @@ def normalize(text: str) -> str:
         text = pattern.sub(replacement, text)
     text = _unwrap(text, r"\font")
     text = re.sub(r"\s+", " ", text).strip()
+    text = re.sub(r"^\\text\s*\{[^{}]*(?:\b(?:is|are|equals)|[:=])\s*\}\s*(?=.)", "", text)  # a sentence before the answer
     text = _brace_arguments(_trim(text))
     check_balance(text)
     return text
@@ -219,7 +231,9 @@ def matching_parenthesis(text: str, start: int) -> int | None:
 def check_balance(text: str) -> None:
     r"""Raise unless braces, brackets, environments and floors are closed; ``[`` may be closed by ``)`` (intervals)."""
     stack: list[str] = []
-    for match in re.finditer(r"\\(?:begin|end)\{[A-Za-z*]+\}|\\l(?:floor|ceil)\b|\\r(?:floor|ceil)\b|\\[{}]|\\.|[{}()\[\]]", text):
+    for match in re.finditer(
+        r"\\(?:begin|end)\{[A-Za-z*]+\}|\\l(?:floor|ceil)\b|\\r(?:floor|ceil)\b|\\[{}]|\\.|[{}()\[\]]", text
+    ):
         token = match[0]
         if re.match(r"\\begin|\\l(?:floor|ceil)|\\\{|[{(\[]", token):
             stack.append(_closer(token))
@@ -238,4 +252,8 @@ def check_balance(text: str) -> None:
 def _closer(token: str) -> str:
     if token in ("(", "["):
         return "round"
-    return token.replace("begin", "end").replace(r"\l", r"\r").replace("{", "}") if not token.startswith("\\begin") else token.replace("begin", "end")
+    return (
+        token.replace("begin", "end").replace(r"\l", r"\r").replace("{", "}")
+        if not token.startswith("\\begin")
+        else token.replace("begin", "end")
+    )

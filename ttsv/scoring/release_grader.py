@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ttsv.records import Verdict
-from ttsv.scoring.normalize import UnreadableError, normalize
 from ttsv.scoring.bounds import refuse_oversized
+from ttsv.scoring.normalize import UnreadableError, normalize
 from ttsv.scoring.release_text import MAX_LENGTH, release_answer, rewritten
 from ttsv.scoring.workers import shared_worker
 
@@ -47,7 +47,9 @@ class ReleaseGrader:
             return Verdict(False, answer, *stop.args)
         except (UnreadableError, RecursionError) as error:
             return Verdict(False, answer, "unparsed", str(error)[:200])
-        return Verdict(correct, answer, "ok", "equal by the release's rule" if correct else "not equal by the release's rule")
+        return Verdict(
+            correct, answer, "ok", "equal by the release's rule" if correct else "not equal by the release's rule"
+        )
 
     def _equal(self, answer: str, gold: str) -> bool:
         if answer.lower().strip() == gold.lower().strip():
@@ -62,12 +64,12 @@ class ReleaseGrader:
     def _structured(self, answer: str, gold: str) -> bool:
         if _bare(answer) == _bare(gold):
             return True
-        parts = _parts(answer), _parts(gold)
-        if parts[0] is not None and parts[1] is not None and len(parts[0]) == len(parts[1]):
-            return all(self._equal(a, g) for a, g in zip(*parts, strict=True))
-        rows = _rows(answer), _rows(gold)
-        if rows[0] is not None and rows[1] is not None:
-            return len(rows[0]) == len(rows[1]) and all(self._equal(a, g) for a, g in zip(*rows, strict=True))
+        parts, expected = _parts(answer), _parts(gold)
+        if parts is not None and expected is not None and len(parts) == len(expected):
+            return all(self._equal(a, g) for a, g in zip(parts, expected, strict=True))
+        cells, expected = _cells(answer), _cells(gold)
+        if cells is not None and expected is not None:
+            return len(cells) == len(expected) and all(self._equal(a, g) for a, g in zip(cells, expected, strict=True))
         return self._equations(answer, gold)
 
     def _equations(self, answer: str, gold: str) -> bool:
@@ -122,6 +124,6 @@ def _parts(text: str) -> list[str] | None:
     return text[1:-1].split(",") if re.fullmatch(r"[(\[].+[)\]]", text) else None
 
 
-def _rows(text: str) -> list[str] | None:
+def _cells(text: str) -> list[str] | None:
     match = re.fullmatch(r"\(?\\begin\{pmatrix\}(.*)\\end\{pmatrix\}\)?", text)
     return [cell for row in match[1].split(r"\\") for cell in row.split("&")] if match else None

@@ -13,7 +13,7 @@ import select
 import signal
 import struct
 import sys
-from typing import BinaryIO, NoReturn
+from typing import IO, NoReturn
 
 from ttsv.scoring.workers import Reply, read_frame, write_frame
 
@@ -24,6 +24,7 @@ class Child:
     def __init__(self, memory_mb: int) -> None:
         job_read, job_write = os.pipe()
         reply_read, reply_write = os.pipe()
+        self.ended = False
         self.pid = os.fork()
         if self.pid == 0:
             os.close(job_write)
@@ -54,6 +55,7 @@ class Child:
 
     def end(self) -> str:
         """Kill and reap the child; say how it ended."""
+        self.ended = True
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
@@ -63,7 +65,7 @@ class Child:
         return f"the worker died ({f'signal {os.WTERMSIG(status)}' if os.WIFSIGNALED(status) else 'exit'})"
 
 
-def _serve(jobs: BinaryIO, replies: BinaryIO, memory_mb: int) -> NoReturn:
+def _serve(jobs: IO[bytes], replies: IO[bytes], memory_mb: int) -> NoReturn:
     limit = memory_mb * 2**20
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -104,7 +106,7 @@ def main(timeout_s: float, memory_mb: int, modules: list[str]) -> None:
             break
         child = child or Child(memory_mb)
         reply = child.run(job, timeout_s)
-        if reply.kind == "timeout" or (reply.kind == "error" and ("died" in str(reply.value) or reply.value == "out of memory")):
+        if child.ended:
             child = None
         write_frame(replies, pickle.dumps(reply))
     if child is not None:
