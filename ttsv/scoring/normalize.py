@@ -154,7 +154,7 @@ def _trim(text: str) -> str:
     while previous != text:
         previous = text
         text = text.strip(" *").lstrip(":").strip()
-        text = re.sub(r"(?<![.\\])[.,;:]$", "", text).rstrip()
+        text = re.sub(r"(?<![.\\])[.,;:]$|(?<!\\)\\$", "", text).rstrip()
         if text.startswith("{") and matching_brace(text, 0) == len(text) - 1:
             text = text[1:-1]
         if text.startswith("\\approx"):
@@ -230,6 +230,8 @@ def matching_parenthesis(text: str, start: int) -> int | None:
 
 def check_balance(text: str) -> None:
     r"""Raise unless braces, brackets, environments and floors are closed; ``[`` may be closed by ``)`` (intervals)."""
+    if re.fullmatch(r"\][^()\[\]]*,[^()\[\]]*[\[\])]|[\[(][^()\[\]]*,[^()\[\]]*\[", text):  # ]a,b[ and [a,b[
+        return
     stack: list[str] = []
     for match in re.finditer(
         r"\\(?:begin|end)\{[A-Za-z*]+\}|\\l(?:floor|ceil)\b|\\r(?:floor|ceil)\b|\\[{}]|\\.|[{}()\[\]]", text
@@ -240,8 +242,6 @@ def check_balance(text: str) -> None:
         elif re.match(r"\\end|\\r(?:floor|ceil)|\\\}|[})\]]", token):
             kind = "round" if token in ")]" else token
             if not stack or stack.pop() != kind:
-                if re.fullmatch(r"\][^()\[\]]*[\[\]]|\(?\][^\[\]]*\[", text):  # ]a,b[ and ]a,b]
-                    return
                 raise UnreadableError("unbalanced brackets")
         if len(stack) > MAX_DEPTH:
             raise UnreadableError(f"nested deeper than {MAX_DEPTH}")
@@ -252,8 +252,6 @@ def check_balance(text: str) -> None:
 def _closer(token: str) -> str:
     if token in ("(", "["):
         return "round"
-    return (
-        token.replace("begin", "end").replace(r"\l", r"\r").replace("{", "}")
-        if not token.startswith("\\begin")
-        else token.replace("begin", "end")
-    )
+    if token.startswith("\\begin"):
+        return token.replace("begin", "end")
+    return token.replace("\\l", "\\r").replace("{", "}")

@@ -266,7 +266,7 @@ def _group(text: str) -> Shape | None:
         return None
     left, right = _open_sign(match["left"]), _close_sign(match["right"])
     body = match["body"].strip()
-    if left != "{" and match["left"] != "]" and not _wholly_bracketed(text):
+    if left != "{" and match["left"] != "]" and match["right"] != "[" and not _wholly_bracketed(text):
         return None
     if left == "{":
         return _set(body)
