@@ -17,6 +17,7 @@ LIMIT ?= null
 SEEDS ?= 15
 DATA_DIR ?= null
 ENGINE ?= hf
+VECTOR ?= null
 SCALE ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo full || echo mini)
 ARGS ?=
 
@@ -47,10 +48,10 @@ setup: .venv/ready ## make the environment in .venv from the lock (hashes checke
 quickstart: .venv/ready ## optimise and evaluate the embedded model on generated problems, and print the table (minutes, CPU, no network)
 	$(RUN) -m experiment=quickstart $(ARGS)
 
-reproduce-math500: .venv/ready ## the paper's headline; MODEL= TASK= METHOD= RECIPE= PROMPT= LIMIT= SEEDS= DATA_DIR= ENGINE= SCALE=full or mini
+reproduce-math500: .venv/ready ## the paper's headline; MODEL= TASK= METHOD= RECIPE= PROMPT= LIMIT= SEEDS= DATA_DIR= ENGINE= VECTOR= SCALE=full or mini
 	$(RUN) -m study=$(TASK) $(MODEL_ARGS) task=$(TASK) recipe=$(RECIPE) prompt=$(PROMPT) engine=$(ENGINE) scale=$(SCALE) \
 	  method=$(call commas,none untrained_prefix $(filter-out none untrained_prefix,$(METHOD))) seed=$(call commas,$(SEEDS)) \
-	  limit=$(LIMIT) data_dir=$(DATA_DIR) $(ARGS)
+	  limit=$(LIMIT) data_dir=$(DATA_DIR) vector=$(VECTOR) $(ARGS)
 
 calibrate: .venv/ready ## choose the learning rate of recipe=corrected by an unsupervised rule, on the embedded model
 	$(RUN) -m experiment=calibrate $(ARGS)

@@ -42,6 +42,7 @@ class Cell:
     second_grader: Grader
     seeds: Seeds
     names: dict[str, str]
+    overrides: tuple[str, ...]
     plain: dict[str, Any]
 
 
@@ -76,6 +77,7 @@ def build(config: DictConfig) -> Cell:
         second_grader=component(config.second_grader, "second_grader"),
         seeds=Seeds(int(config.seeds.initialization), int(config.seeds.order), int(config.seeds.rollout)),
         names=names,
+        overrides=tuple(HydraConfig.get().overrides.task),
         plain=plain,
     )
 

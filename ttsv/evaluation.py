@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from transformers import GenerationConfig
+
 from ttsv.engines.base import Decoding, Request, own_sampling, resolve
-from ttsv.models import LanguageModel
 from ttsv.records import Prompt, UserError
 
 
@@ -31,12 +32,12 @@ class Evaluation:
                 f"recipe.evaluation.decoding.sampling.temperature above 0, or samples=1"
             )
 
-    def resolved(self, lm: LanguageModel) -> Decoding:
-        """Return the decoding rules with nothing left to the model."""
+    def resolved(self, config: GenerationConfig) -> Decoding:
+        """Return the decoding rules with nothing left to the model's generation config."""
         sampling = self.decoding.sampling
         if self.sampling_from == "generation_config":
-            return replace(self.decoding, sampling=own_sampling(lm, sampling.max_new_tokens))
-        return replace(self.decoding, sampling=resolve(sampling, lm))
+            return replace(self.decoding, sampling=own_sampling(config, sampling.max_new_tokens))
+        return replace(self.decoding, sampling=resolve(sampling, config))
 
     def requests(self, prompts: Sequence[Prompt]) -> list[Request]:
         """Return every row to generate."""

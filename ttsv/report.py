@@ -16,7 +16,20 @@ from ttsv.tables import BASELINES, Cell, Group, comparison, verdicts
 
 log = logging.getLogger(__name__)
 
-SHARED_FACTS = ("model", "task", "prompt", "recipe", "scale", "grader", "limit", "adapt_on", "problems", "evaluation")
+SHARED_FACTS = (
+    "model",
+    "task",
+    "prompt",
+    "recipe",
+    "scale",
+    "grader",
+    "limit",
+    "adapt_on",
+    "problems",
+    "evaluation",
+    "conditions",
+    "prompt_config",
+)
 """What cells of one table have in common."""
 
 TITLES = {
@@ -99,6 +112,7 @@ def _group(cells: Sequence[Cell]) -> Group:
     size = f"{len(set(cells[0].samples['problem_id']))} problems" + (" (a seeded subset)" if facts["limit"] else "")
     mini = ", mini scale" if facts["scale"] == "mini" else ""
     rules = f"prompt {facts['prompt']}, recipe {facts['recipe']}{mini}, grader {facts['grader']}"
+    rules += f", {facts['conditions']}" if facts["conditions"] else ""
     title = f"{facts['model']} on {facts['task']}, {size}: {rules}"
     return Group(title, list(distinct.values()), dict(facts))
 

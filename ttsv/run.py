@@ -29,6 +29,23 @@ from ttsv.weights import ModelConfig
 
 log = logging.getLogger("ttsv.run")
 
+CONDITIONS = (
+    "prompt.",
+    "task.",
+    "recipe.evaluation.",
+    "recipe.dtype.",
+    "scale.evaluation_tokens",
+    "grader.",
+    "limit_seed",
+    "split_seed",
+)
+"""Overrides that cells of one table share; they stand in its title."""
+
+MEMORY_OPTIONS = "recipe.evaluation.decoding.batch_size, or recipe.optimization.shard_size or micro_batch_size,"
+
+VARIANTS = ("recipe.optimization.", "scale.", "method.", "engine.", "seeds.")
+"""Overrides that tell runs of one method apart; they stand beside its name."""
+
 
 def run(cell: Cell) -> Path:
     """Run one cell and return its record file. Finished stages are reused, an interrupted one is gone on with."""
@@ -36,7 +53,9 @@ def run(cell: Cell) -> Path:
     device = resolve_device(plain["device"])
     dtypes = tuple(resolve_dtype(plain["recipe"]["dtype"][use], device) for use in ("adapt", "evaluate"))
     refuse_unsupported(cell.engine, cell.method.kind)
-    loaded = cell.task.read(Path(plain["data_dir"]).expanduser() if plain["data_dir"] else None)
+    data_dir = Path(plain["data_dir"]).expanduser() if plain["data_dir"] else None
+    cell.task.availability(data_dir)
+    loaded = cell.task.read(data_dir)
     problems = subset(loaded.problems, plain["limit"], plain["limit_seed"]) if plain["limit"] else loaded.problems
     adapted_on = adaptation_problems(problems, plain["adapt_on"], plain["split_seed"])
     _announce(cell, device, (dtypes[0], dtypes[1]), len(adapted_on), len(problems))
@@ -75,9 +94,9 @@ def run(cell: Cell) -> Path:
     generated = stages.generate(
         store,
         f"{cell.method.name}-{cell.names['task']}",
-        prompts,
+        cell.evaluation.requests(prompts),
         stages.read_adaptation(adapted.stage.path),
-        cell.evaluation,
+        cell.evaluation.resolved(source.generation_config),
         cell.engine,
         {"model": model_keys[1], "prompts": _prompts_key(prompts), "engine": engine_key},
         lambda: _language_model(source, dtypes[1], device),
@@ -151,13 +170,21 @@ def _facts(cell: Cell, problems: list[Problem]) -> dict[str, Any]:
     return {
         "model": cell.model.name,
         **{group: cell.names[group] for group in ("task", "prompt", "recipe", "scale", "grader")},
+        "conditions": _overrides(cell, CONDITIONS),
+        "variant": _overrides(cell, VARIANTS),
         "method": cell.method.name,
         "seed": plain["seed"],
         "limit": plain["limit"],
         "adapt_on": plain["adapt_on"],
+        "prompt_config": digest(plain["prompt"])[:16],
         "problems": digest([[p.id, p.question, p.gold] for p in problems])[:16],
         "evaluation": digest([plain["recipe"]["evaluation"], plain["recipe"]["dtype"]])[:16],
     }
+
+
+def _overrides(cell: Cell, prefixes: tuple[str, ...]) -> str:
+    """Return the overrides of the command line below these keys, in a fixed order."""
+    return " ".join(sorted(o for o in cell.overrides if o.lstrip("+").startswith(prefixes)))
 
 
 def _announce(
@@ -232,6 +259,15 @@ def main(config: DictConfig) -> None:
             run(build(config))
     except UserError as error:
         print(f"\nerror: {error}", file=sys.stderr)
+        sys.exit(2)
+    except torch.OutOfMemoryError as error:
+        print(
+            f"\nerror: {error}\nFinished batches are kept. Lower {MEMORY_OPTIONS} and run the command again",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    except OSError as error:
+        print(f"\nerror: {error}\nWhat was finished is kept; the same command goes on from there", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from the last checkpoint", file=sys.stderr)

@@ -11,16 +11,14 @@ from typing import Any
 import pandas as pd
 
 from ttsv.adaptations import Adaptation, EmbeddingPrefix, identity
-from ttsv.engines.base import Engine
-from ttsv.evaluation import Evaluation
+from ttsv.engines.base import Decoding, Engine, Request
 from ttsv.grading import COMPLETIONS, METRICS
 from ttsv.methods.base import Method, Setting
 from ttsv.models import LanguageModel
 from ttsv.partial import Partial
 from ttsv.progress import bar
-from ttsv.records import Prompt
 from ttsv.soft_prompt import load_soft_prompt
-from ttsv.store import Outcome, Store, once, write_json, write_rows
+from ttsv.store import Outcome, Store, digest, once, write_json, write_rows
 
 log = logging.getLogger(__name__)
 
@@ -72,24 +70,29 @@ def read_adaptation(folder: Path) -> Adaptation | None:
 def generate(
     store: Store,
     label: str,
-    prompts: Sequence[Prompt],
+    requests: Sequence[Request],
     adaptation: Adaptation | None,
-    evaluation: Evaluation,
+    decoding: Decoding,
     engine: Engine,
     keys: Mapping[str, Any],
     load: Load,
     provenance: Callable[[], Mapping[str, Any]],
 ) -> Outcome:
-    """Write completions for all prompts: ``prompts.jsonl`` and ``completions.parquet``; a batch that was finished is never redone.
+    """Write a completion per request: ``prompts.jsonl`` and ``completions.parquet``; a batch that was finished is never redone.
 
-    ``keys`` identifies model, arithmetic, engine and prompts, JSON-able.
+    ``keys`` identifies model, arithmetic, engine and prompts, JSON-able. Random streams count only where something is sampled.
     """
-    key = {"version": GENERATE_VERSION, "adaptation": identity(adaptation), "evaluation": asdict(evaluation), **keys}
+    rows = [[r.prompt.problem_id, r.sample, None if decoding.sampling.greedy else r.stream] for r in requests]
+    key = {
+        "version": GENERATE_VERSION,
+        "adaptation": identity(adaptation),
+        "decoding": asdict(decoding),
+        "rows": digest(rows),
+        **keys,
+    }
 
     def compute(work: Path) -> None:
         lm = load()
-        decoding = evaluation.resolved(lm)
-        requests = evaluation.requests(prompts)
         partial = Partial(work / "partial")
         done = partial.completions()
         left = [r for r in requests if (r.prompt.problem_id, r.sample) not in done]
@@ -102,6 +105,7 @@ def generate(
         done = partial.completions()
         ordered = [done[r.prompt.problem_id, r.sample] for r in requests]
         pd.DataFrame([{**asdict(c), "tokens": len(c.token_ids)} for c in ordered]).to_parquet(work / COMPLETIONS)
+        prompts = {r.prompt.problem_id: r.prompt for r in requests}.values()
         write_rows(
             work / PROMPTS, [{"problem_id": p.problem_id, "tokens": len(p.token_ids), "text": p.text} for p in prompts]
         )
