@@ -257,18 +257,20 @@ def test_an_engine_refuses_a_kind_it_cannot_carry_out() -> None:
 def test_top_k_left_to_the_model_is_its_generation_configs_or_50(own: int | None, expected: int) -> None:
     lm = tiny_lm()
     lm.model.generation_config = GenerationConfig(top_k=own)
-    assert resolve(Sampling(1, temperature=0.5, top_k=-1), lm) == Sampling(1, temperature=0.5, top_k=expected)
-    assert resolve(Sampling(1, temperature=0.5, top_k=7), lm).top_k == 7
+    assert resolve(Sampling(1, temperature=0.5, top_k=-1), lm.generation_config) == Sampling(
+        1, temperature=0.5, top_k=expected
+    )
+    assert resolve(Sampling(1, temperature=0.5, top_k=7), lm.generation_config).top_k == 7
 
 
 def test_a_models_own_sampling_is_that_of_its_generation_config() -> None:
     lm = tiny_lm()
     lm.model.generation_config = GenerationConfig(do_sample=False, temperature=0.3, repetition_penalty=1.1)
-    assert own_sampling(lm, 8) == Sampling(8, temperature=0.0, repetition_penalty=1.1)
+    assert own_sampling(lm.generation_config, 8) == Sampling(8, temperature=0.0, repetition_penalty=1.1)
     lm.model.generation_config = GenerationConfig(do_sample=True, temperature=0.6, top_p=0.95, top_k=20)
-    assert own_sampling(lm, 8) == Sampling(8, temperature=0.6, top_p=0.95, top_k=20)
+    assert own_sampling(lm.generation_config, 8) == Sampling(8, temperature=0.6, top_p=0.95, top_k=20)
     lm.model.generation_config = GenerationConfig(do_sample=True)
-    assert own_sampling(lm, 8) == Sampling(8, temperature=1.0, top_p=1.0, top_k=50)
+    assert own_sampling(lm.generation_config, 8) == Sampling(8, temperature=1.0, top_p=1.0, top_k=50)
 
 
 def test_batches_below_one_row_are_refused() -> None:

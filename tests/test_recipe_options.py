@@ -27,6 +27,7 @@ from tiny_models import (
 )
 from torch import Tensor
 from torch.utils.data import BatchSampler
+from transformers import GenerationConfig
 
 from ttsv.engines.hf import HFEngine
 from ttsv.evaluation import Evaluation
@@ -422,12 +423,12 @@ def test_an_overlong_prompt_is_named_or_cut_on_the_right() -> None:
 def test_sampling_is_taken_from_the_generation_config_or_from_the_fields() -> None:
     lm = tiny_lm()
     lm.model.generation_config.update(do_sample=True, temperature=0.6, top_p=0.95, top_k=20)
-    own = evaluation("paper").resolved(lm).sampling
+    own = evaluation("paper").resolved(lm.generation_config).sampling
     assert own == Sampling(3072, temperature=0.6, top_p=0.95, top_k=20)
-    fields = evaluation("corrected").resolved(lm).sampling
+    fields = evaluation("corrected").resolved(lm.generation_config).sampling
     assert asdict(fields) == asdict(Sampling(3072))
     lm.model.generation_config.update(do_sample=False)
-    assert evaluation("paper").resolved(lm).sampling.greedy
+    assert evaluation("paper").resolved(lm.generation_config).sampling.greedy
 
 
 def test_several_greedy_samples_are_refused() -> None:
@@ -435,6 +436,8 @@ def test_several_greedy_samples_are_refused() -> None:
         evaluation("corrected", samples=4)
     with pytest.raises(UserError, match="samples=0"):
         evaluation("corrected", samples=0)
+    with pytest.raises(UserError, match="temperature"):
+        evaluation("paper", samples=4).resolved(GenerationConfig(do_sample=False))
 
 
 def test_each_sample_of_a_problem_has_a_stream_of_its_own() -> None:

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from ttsv import store as store_module
-from ttsv.stages import _once
-from ttsv.store import KEY, MANIFEST, DamagedStageError, Stage, Store, digest, read_manifest, write_atomically
+from ttsv.store import KEY, MANIFEST, DamagedStageError, Stage, Store, digest, once, read_manifest, write_atomically
 
 KEY_A = {"model": "m", "options": {"rate": 0.1, "names": ["a", "b"]}}
 
@@ -160,7 +159,7 @@ def test_interrupted_work_is_gone_on_with(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        _once(stage, compute, dict)
+        once(stage, compute, dict)
     with stage.open_work() as work:
         assert (work / "half.txt").read_text() == "1"
 
@@ -218,8 +217,8 @@ def test_a_commit_that_was_cut_off_ends_in_a_whole_result(
                 lambda path, data: die() if path.name == MANIFEST else whole(path, data),
             )
         with pytest.raises(KilledError):
-            _once(stage, compute, dict)
-    _once(stage, compute, dict)
+            once(stage, compute, dict)
+    once(stage, compute, dict)
     assert stage.is_complete()
     assert (stage.path / "result.txt").read_text() == "42"
     assert len(computed) == (1 if place == "before the rename" else 2)
@@ -232,7 +231,7 @@ def _compute_slowly(root: str, counter: str) -> None:
         time.sleep(0.4)
         write_atomically(work / "result.txt", "42")
 
-    outcome = _once(stage_in(Path(root)), compute, dict)
+    outcome = once(stage_in(Path(root)), compute, dict)
     assert outcome.stage.is_complete()
 
 

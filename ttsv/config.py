@@ -23,6 +23,7 @@ from ttsv.weights import ModelConfig
 T = TypeVar("T")
 
 ADAPT_ON = ("all", "first_half", "second_half")
+STOP_AFTER = (None, "adapt", "generate")
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,10 @@ class Cell:
     evaluation: Evaluation
     engine: Engine
     grader: Grader
+    second_grader: Grader
     seeds: Seeds
     names: dict[str, str]
+    overrides: tuple[str, ...]
     plain: dict[str, Any]
 
 
@@ -51,6 +54,8 @@ def build(config: DictConfig) -> Cell:
     """
     if config.adapt_on not in ADAPT_ON:
         raise UserError(f"adapt_on={config.adapt_on!r} is unknown; expected one of {', '.join(ADAPT_ON)}")
+    if config.stop_after not in STOP_AFTER:
+        raise UserError(f"stop_after={config.stop_after!r} is unknown; expected one of adapt, generate, null")
     try:
         plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
@@ -69,8 +74,10 @@ def build(config: DictConfig) -> Cell:
         evaluation=component(config.recipe.evaluation, "recipe.evaluation"),
         engine=component(config.engine, "engine"),
         grader=component(config.grader, "grader"),
+        second_grader=component(config.second_grader, "second_grader"),
         seeds=Seeds(int(config.seeds.initialization), int(config.seeds.order), int(config.seeds.rollout)),
         names=names,
+        overrides=tuple(HydraConfig.get().overrides.task),
         plain=plain,
     )
 

@@ -70,7 +70,7 @@ def entropy_loss(lm: LanguageModel, batch: Batch, mask: Tensor, weights: Tensor,
     if options.entropy == "raw":
         values = raw_entropy(logits)
     else:
-        sampling = resolve(options.rollout, lm)
+        sampling = resolve(options.rollout, lm.generation_config)
         seen = (
             None if sampling.repetition_penalty == 1 else seen_before(batch.response_ids, output.logits.shape[-1])[mask]
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ttsv.records import UserError
 from ttsv.weights import ModelConfig, fetch, fingerprint
@@ -55,6 +55,12 @@ class LanguageModel:
         return table
 
     @property
+    def generation_config(self) -> GenerationConfig:
+        """The model's own defaults for generation."""
+        config: GenerationConfig = self.model.generation_config
+        return config
+
+    @property
     def hidden_size(self) -> int:
         """The width d of an input embedding."""
         return int(self.token_embeddings.shape[1])
@@ -86,7 +92,7 @@ class LanguageModel:
     @cached_property
     def eos_ids(self) -> frozenset[int]:
         """The model's own end-of-sequence ids."""
-        own = _as_set(getattr(self.model.generation_config, "eos_token_id", None))
+        own = _as_set(self.generation_config.eos_token_id)
         return own or _as_set(self.model.config.eos_token_id)
 
     @cached_property
@@ -132,6 +138,13 @@ class Source:
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer."""
         return _loaded(self, lambda: AutoTokenizer.from_pretrained(self.folder, local_files_only=True))
+
+    @cached_property
+    def generation_config(self) -> GenerationConfig:
+        """The model's own defaults for generation; the library's where the model states none."""
+        if not (self.folder / "generation_config.json").is_file():
+            return GenerationConfig()
+        return _loaded(self, lambda: GenerationConfig.from_pretrained(self.folder, local_files_only=True))
 
     def load(self, dtype: torch.dtype, device: torch.device) -> LanguageModel:
         """Load the weights, from safetensors only and without running any code that comes with them.

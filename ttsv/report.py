@@ -16,7 +16,20 @@ from ttsv.tables import BASELINES, Cell, Group, comparison, verdicts
 
 log = logging.getLogger(__name__)
 
-SHARED_FACTS = ("model", "task", "prompt", "recipe", "scale", "grader", "limit", "adapt_on", "problems", "evaluation")
+SHARED_FACTS = (
+    "model",
+    "task",
+    "prompt",
+    "recipe",
+    "scale",
+    "grader",
+    "limit",
+    "adapt_on",
+    "problems",
+    "evaluation",
+    "conditions",
+    "prompt_config",
+)
 """What cells of one table have in common."""
 
 TITLES = {
@@ -42,8 +55,8 @@ TITLES = {
 }
 
 
-def read_cell(record_file: Path, results: Path) -> Cell:
-    """Return the cell of a run record, after checking the stage directories it points to.
+def read_cell(record_file: Path, results: Path) -> Cell | None:
+    """Return the cell of a run record, after checking the stage directories it points to; None if it was stopped before grading.
 
     Raises:
         UserError: naming the file, if the record is unreadable or a stage directory is missing, damaged or foreign.
@@ -58,12 +71,14 @@ def read_cell(record_file: Path, results: Path) -> Cell:
         ) from error
     for folder in stages.values():
         read_manifest(folder)
+    if "grade" not in stages:
+        return None
     adaptation = json.loads((stages["adapt"] / "adaptation.json").read_text())
     generation = json.loads((stages["generate"] / "metrics.json").read_text())
     samples = pd.read_parquet(stages["grade"] / "samples.parquet")
     disagreements = None
-    if "grade_other" in stages:
-        other = pd.read_parquet(stages["grade_other"] / "samples.parquet")
+    if "grade_second" in stages:
+        other = pd.read_parquet(stages["grade_second"] / "samples.parquet")
         disagreements = int((other["correct"] != samples["correct"]).sum())
     seconds = adaptation["seconds"] + generation["seconds"]
     return Cell(
@@ -73,10 +88,12 @@ def read_cell(record_file: Path, results: Path) -> Cell:
 
 def read_study(folder: Path, results: Path) -> tuple[list[Group], list[str]]:
     """Return the tables' groups of cells in a study's folder, and a line for each record that cannot be used."""
-    cells, left_out = [], []
+    cells: list[Cell] = []
+    left_out: list[str] = []
     for file in sorted(folder.glob("*.json")):
         try:
-            cells.append(read_cell(file, results))
+            cell = read_cell(file, results)
+            cells += [cell] if cell else []
         except UserError as error:
             left_out.append(str(error))
             log.error("left out: %s", error)
@@ -95,6 +112,7 @@ def _group(cells: Sequence[Cell]) -> Group:
     size = f"{len(set(cells[0].samples['problem_id']))} problems" + (" (a seeded subset)" if facts["limit"] else "")
     mini = ", mini scale" if facts["scale"] == "mini" else ""
     rules = f"prompt {facts['prompt']}, recipe {facts['recipe']}{mini}, grader {facts['grader']}"
+    rules += f", {facts['conditions']}" if facts["conditions"] else ""
     title = f"{facts['model']} on {facts['task']}, {size}: {rules}"
     return Group(title, list(distinct.values()), dict(facts))
 
@@ -159,7 +177,7 @@ def write_report(results: Path, study: str) -> str:
     groups, left_out = read_study(folder, results)
     if not groups and not left_out:
         known = sorted(p.name for p in (results / "runs").glob("*") if p.is_dir())
-        raise UserError(f"no finished runs in {folder}; studies there are: {', '.join(known) or 'none yet'}")
+        raise UserError(f"no graded runs in {folder}; studies there are: {', '.join(known) or 'none yet'}")
     text = markdown(groups, left_out)
     frames = [comparison(g).assign(**{name: g.context[name] for name in SHARED_FACTS}) for g in groups]
     write_atomically(folder / "summary.md", f"# {study}\n\n{text}")

@@ -16,17 +16,35 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from ttsv import preflight, stages
 from ttsv.config import Cell, build
 from ttsv.engines.base import refuse_unsupported
+from ttsv.grading import grade
 from ttsv.methods.base import Setting
 from ttsv.models import LanguageModel, Source, open_source, resolve_device, resolve_dtype
 from ttsv.prompts import render_prompts
 from ttsv.provenance import collect
 from ttsv.records import Problem, Prompt, UserError
 from ttsv.report import write_report
-from ttsv.store import Store, canonical_json, digest, slug, write_atomically
+from ttsv.store import Outcome, Store, canonical_json, digest, slug, write_atomically
 from ttsv.tasks import halves, subset
 from ttsv.weights import ModelConfig
 
 log = logging.getLogger("ttsv.run")
+
+CONDITIONS = (
+    "prompt.",
+    "task.",
+    "recipe.evaluation.",
+    "recipe.dtype.",
+    "scale.evaluation_tokens",
+    "grader.",
+    "limit_seed",
+    "split_seed",
+)
+"""Overrides that cells of one table share; they stand in its title."""
+
+MEMORY_OPTIONS = "recipe.evaluation.decoding.batch_size, or recipe.optimization.shard_size or micro_batch_size,"
+
+VARIANTS = ("recipe.optimization.", "scale.", "method.", "engine.", "seeds.")
+"""Overrides that tell runs of one method apart; they stand beside its name."""
 
 
 def run(cell: Cell) -> Path:
@@ -35,7 +53,9 @@ def run(cell: Cell) -> Path:
     device = resolve_device(plain["device"])
     dtypes = tuple(resolve_dtype(plain["recipe"]["dtype"][use], device) for use in ("adapt", "evaluate"))
     refuse_unsupported(cell.engine, cell.method.kind)
-    loaded = cell.task.read(Path(plain["data_dir"]).expanduser() if plain["data_dir"] else None)
+    data_dir = Path(plain["data_dir"]).expanduser() if plain["data_dir"] else None
+    cell.task.availability(data_dir)
+    loaded = cell.task.read(data_dir)
     problems = subset(loaded.problems, plain["limit"], plain["limit_seed"]) if plain["limit"] else loaded.problems
     adapted_on = adaptation_problems(problems, plain["adapt_on"], plain["split_seed"])
     _announce(cell, device, (dtypes[0], dtypes[1]), len(adapted_on), len(problems))
@@ -69,20 +89,37 @@ def run(cell: Cell) -> Path:
         }
 
     adapted = stages.adapt(store, cell.method, setting, lambda: _language_model(source, dtypes[0], device), provenance)
+    if plain["stop_after"] == "adapt":
+        return _record(cell, problems, adapted_on, store, {"adapt": adapted})
     generated = stages.generate(
         store,
         f"{cell.method.name}-{cell.names['task']}",
-        prompts,
+        cell.evaluation.requests(prompts),
         stages.read_adaptation(adapted.stage.path),
-        cell.evaluation,
+        cell.evaluation.resolved(source.generation_config),
         cell.engine,
         {"model": model_keys[1], "prompts": _prompts_key(prompts), "engine": engine_key},
         lambda: _language_model(source, dtypes[1], device),
         provenance,
     )
-    graded = stages.grade(store, generated.stage, problems, cell.grader, provenance)
-    folders = {"adapt": adapted, "generate": generated, "grade": graded}
-    facts = _facts(cell, problems)
+    if plain["stop_after"] == "generate":
+        return _record(cell, problems, adapted_on, store, {"adapt": adapted, "generate": generated})
+    graded = grade(store, generated.stage, problems, cell.grader, provenance)
+    other = grade(store, generated.stage, problems, cell.second_grader, provenance)
+    return _record(
+        cell,
+        problems,
+        adapted_on,
+        store,
+        {"adapt": adapted, "generate": generated, "grade": graded, "grade_second": other},
+    )
+
+
+def _record(
+    cell: Cell, problems: list[Problem], adapted_on: frozenset[str], store: Store, folders: dict[str, Outcome]
+) -> Path:
+    """Write the run record: what the cell was, and which stage directories hold its results."""
+    plain, facts = cell.plain, _facts(cell, problems)
     record = {
         "facts": facts,
         "optimised_ids": sorted(adapted_on),
@@ -133,13 +170,21 @@ def _facts(cell: Cell, problems: list[Problem]) -> dict[str, Any]:
     return {
         "model": cell.model.name,
         **{group: cell.names[group] for group in ("task", "prompt", "recipe", "scale", "grader")},
+        "conditions": _overrides(cell, CONDITIONS),
+        "variant": _overrides(cell, VARIANTS),
         "method": cell.method.name,
         "seed": plain["seed"],
         "limit": plain["limit"],
         "adapt_on": plain["adapt_on"],
+        "prompt_config": digest(plain["prompt"])[:16],
         "problems": digest([[p.id, p.question, p.gold] for p in problems])[:16],
         "evaluation": digest([plain["recipe"]["evaluation"], plain["recipe"]["dtype"]])[:16],
     }
+
+
+def _overrides(cell: Cell, prefixes: tuple[str, ...]) -> str:
+    """Return the overrides of the command line below these keys, in a fixed order."""
+    return " ".join(sorted(o for o in cell.overrides if o.lstrip("+").startswith(prefixes)))
 
 
 def _announce(
@@ -214,6 +259,15 @@ def main(config: DictConfig) -> None:
             run(build(config))
     except UserError as error:
         print(f"\nerror: {error}", file=sys.stderr)
+        sys.exit(2)
+    except torch.OutOfMemoryError as error:
+        print(
+            f"\nerror: {error}\nFinished batches are kept. Lower {MEMORY_OPTIONS} and run the command again",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    except OSError as error:
+        print(f"\nerror: {error}\nWhat was finished is kept; the same command goes on from there", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from the last checkpoint", file=sys.stderr)

@@ -58,7 +58,7 @@ def load_soft_prompt(path: Path) -> SoftPrompt:
         path = found[0]
     if not path.is_file():
         raise UserError(
-            f"no vector at {path}; expected a .safetensors file or a released prefix_embeddings.pt (method.path=FILE)"
+            f"no vector at {path}; expected a .safetensors file or a released prefix_embeddings.pt (vector=FILE)"
         )
     try:
         tensors, metadata = _read_pt(path) if path.suffix in {".pt", ".pth", ".bin"} else _read_safetensors(path)

@@ -11,8 +11,7 @@ import json
 import logging
 import os
 import re
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 KEY = "key.json"
 LOG = "log.txt"
+PROVENANCE = "provenance.json"
 
 
 class DamagedStageError(UserError):
@@ -214,6 +214,34 @@ def _files_below(folder: Path) -> list[str]:
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
-def discard(stage: Stage) -> None:
-    """Remove a stage's partial work."""
-    shutil.rmtree(stage.work, ignore_errors=True)
+@dataclass(frozen=True)
+class Outcome:
+    """A finished stage, and whether it was there already."""
+
+    stage: Stage
+    reused: bool
+
+
+def once(stage: Stage, compute: Callable[[Path], None], provenance: Callable[[], Mapping[str, Any]]) -> Outcome:
+    """Return the finished stage, computing it under its lock if it is not there."""
+    if stage.is_complete():
+        return Outcome(stage, reused=True)
+    with stage.locked():
+        if stage.is_complete():
+            return Outcome(stage, reused=True)
+        with stage.open_work() as work:
+            log.info("%s: computing %s", stage.kind, stage.path.name)
+            compute(work)
+            write_json(work / PROVENANCE, provenance())
+        stage.commit()
+    return Outcome(stage, reused=False)
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write ``rows`` as JSON lines, atomically."""
+    write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write ``content`` as JSON, atomically."""
+    write_atomically(path, json.dumps(content, indent=1))

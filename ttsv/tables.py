@@ -30,6 +30,16 @@ class Cell:
         return str(self.facts["method"])
 
     @property
+    def variant(self) -> str:
+        """What was changed about the method on the command line, or an empty text."""
+        return str(self.facts.get("variant", ""))
+
+    @property
+    def label(self) -> str:
+        """Method and variant, as shown."""
+        return f"{self.method} ({self.variant})" if self.variant else self.method
+
+    @property
     def seed(self) -> int:
         """The seed that the run was started with."""
         return int(self.facts["seed"])
@@ -59,7 +69,7 @@ def comparison(group: Group) -> pd.DataFrame:
         for cell in sorted(group.cells, key=_place):
             scores = cell.scores(half)
             if len(scores):
-                by_method.setdefault(cell.method, []).append(_row(group, cell, half, scores))
+                by_method.setdefault(cell.label, []).append(_row(group, cell, half, scores))
         for of_method in by_method.values():
             rows += of_method + ([_mean_row(of_method)] if len(of_method) > 1 else [])
     return pd.DataFrame(rows)
@@ -95,7 +105,7 @@ def _row(group: Group, cell: Cell, half: str, scores: pd.Series) -> dict[str, An
     rates = metrics(_restrict(cell.samples, cell.optimised_ids, half))
     row: dict[str, Any] = {
         "half": half,
-        "method": cell.method,
+        "method": cell.label,
         "seed": cell.seed,
         "n": len(scores),
         "accuracy": 100 * accuracy,
@@ -127,11 +137,14 @@ def _against(name: str, base: Cell | None, cell: Cell, half: str, accuracy: floa
 
 
 def baseline(group: Group, cell: Cell, name: str) -> Cell | None:
-    """Return the cell to compare with: of the same seed, or for ``none``, which has no vector, any. ``none`` has no baseline."""
+    """Return the cell to compare with: of the same seed, or for ``none``, which has no vector, any; of the same variant if it exists.
+
+    ``none`` itself has no baseline.
+    """
     if cell.method in (name, "none"):
         return None
     found = [c for c in group.cells if c.method == name and (c.seed == cell.seed or name == "none")]
-    found.sort(key=lambda c: c.seed != cell.seed)
+    found.sort(key=lambda c: (c.variant != cell.variant, c.seed != cell.seed))
     return found[0] if found else None
 
 
@@ -169,11 +182,11 @@ def _sentence(cell: Cell, base: Cell, half: str, paired: Paired) -> str:
         "held-out": "on the held-out half",
     }[half]
     head = (
-        f"{cell.method} (seed {cell.seed}) against {base.method} {where} (n={len(after)}): {difference:+.1f} points, "
+        f"{cell.label} (seed {cell.seed}) against {base.method} {where} (n={len(after)}): {difference:+.1f} points, "
         f"{paired.gained} wrong to right, {paired.lost} right to wrong, exact McNemar p={paired.p:.3g}."
     )
     if paired.p < 0.05:
-        return f"{head} {'Better' if difference > 0 else 'Worse'} at the 5 % level, before any correction for several tests."
+        return f"{head} {'Better' if paired.gained > paired.lost else 'Worse'} at the 5 % level, before any correction for several tests."
     if changed < smallest_discordance():
         return f"{head} Too few problems changed ({changed}) for any test to tell: the evidence is too thin."
     return f"{head} The evidence is too thin to call this a difference."
@@ -194,4 +207,4 @@ def _restrict(samples: pd.DataFrame, optimised: frozenset[str], half: str) -> pd
 
 def _place(cell: Cell) -> tuple[int, str, int]:
     order = (*BASELINES, "ttsv")
-    return (order.index(cell.method) if cell.method in order else len(order), cell.method, cell.seed)
+    return (order.index(cell.method) if cell.method in order else len(order), cell.label, cell.seed)

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from transformers import GenerationConfig
+
 from ttsv.adaptations import Adaptation
 from ttsv.models import LanguageModel
 from ttsv.placement import Order
@@ -91,11 +93,11 @@ def refuse_unsupported(engine: Engine, adaptation_kind: type | None) -> None:
         )
 
 
-def resolve(sampling: Sampling, lm: LanguageModel) -> Sampling:
+def resolve(sampling: Sampling, config: GenerationConfig) -> Sampling:
     """Return ``sampling`` with ``top_k`` -1 replaced by what the model's generation config says, or 50 (see :class:`Sampling`)."""
     if sampling.top_k != -1:
         return sampling
-    own = getattr(lm.model.generation_config, "top_k", None)
+    own = getattr(config, "top_k", None)
     return Sampling(
         sampling.max_new_tokens,
         sampling.temperature,
@@ -105,9 +107,8 @@ def resolve(sampling: Sampling, lm: LanguageModel) -> Sampling:
     )
 
 
-def own_sampling(lm: LanguageModel, max_new_tokens: int) -> Sampling:
+def own_sampling(config: GenerationConfig, max_new_tokens: int) -> Sampling:
     """Return what ``generate(max_new_tokens=...)`` alone would do: the model's generation config, library defaults where it is silent."""
-    config = lm.model.generation_config
     if not getattr(config, "do_sample", False):
         return Sampling(max_new_tokens, repetition_penalty=getattr(config, "repetition_penalty", None) or 1.0)
     values = {name: getattr(config, name, None) for name in ("temperature", "top_p", "top_k", "repetition_penalty")}

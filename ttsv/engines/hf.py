@@ -51,10 +51,17 @@ class HFEngine:
         order = list(range(len(requests)))
         if decoding.sort_by_length:
             order.sort(key=lambda i: -len(requests[i].prompt.token_ids))
+        _warn_of_long_rows(lm, requests, len(prefix), decoding)
         for start in range(0, len(order), decoding.batch_size):
             chosen = order[start : start + decoding.batch_size]
             run = _Run(lm, [requests[i] for i in chosen], prefix, decoding, self.keep_share, progress)
             yield dict(zip(chosen, run.completions(), strict=True))
+
+
+def _warn_of_long_rows(lm: LanguageModel, requests: Sequence[Request], prefix: int, decoding: Decoding) -> None:
+    longest = max((len(r.prompt.token_ids) for r in requests), default=0) + prefix + decoding.sampling.max_new_tokens
+    if lm.max_positions is not None and longest > lm.max_positions:
+        log.warning("rows may grow to %d tokens, but %s was made for %d positions", longest, lm.name, lm.max_positions)
 
 
 @dataclass
@@ -81,7 +88,7 @@ class _Run:
         progress: Progress,
     ) -> None:
         self.lm, self.decoding, self.keep_share, self.progress = lm, decoding, keep_share, progress
-        self.sampling = resolve(decoding.sampling, lm)
+        self.sampling = resolve(decoding.sampling, lm.generation_config)
         self.end_ids = decoding.stopping.ids(lm)
         self.rows = [_Row(request) for request in requests]
         self.inputs = assemble(

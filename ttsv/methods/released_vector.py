@@ -8,20 +8,20 @@ from ttsv.adaptations import EmbeddingPrefix
 from ttsv.methods.base import Adapted, Setting
 from ttsv.models import LanguageModel
 from ttsv.records import UserError
-from ttsv.soft_prompt import load_soft_prompt
+from ttsv.soft_prompt import SoftPrompt, load_soft_prompt
 
 
 @dataclass(frozen=True)
 class ReleasedVector:
     """The vector in ``path``: a released ``prefix_embeddings.pt``, a safetensors file, or a folder that holds one of them."""
 
-    path: str
+    path: str | None
     name: str = "released_vector"
     kind: ClassVar[type | None] = EmbeddingPrefix
 
     def determined_by(self, setting: Setting) -> dict[str, Any]:
         """Return the hash of the numbers in the file."""
-        return {"vectors": load_soft_prompt(Path(self.path).expanduser()).content_digest()}
+        return {"vectors": self._load().content_digest()}
 
     def adapt(self, lm: LanguageModel, setting: Setting, work: Path) -> Adapted:
         """Return the vector.
@@ -29,11 +29,18 @@ class ReleasedVector:
         Raises:
             UserError: if it was made for a model of another width.
         """
-        soft_prompt = load_soft_prompt(Path(self.path).expanduser())
+        soft_prompt = self._load()
         width = soft_prompt.vectors.shape[1]
         if width != lm.hidden_size:
             raise UserError(
                 f"the vector in {self.path} has width {width}, but {lm.name} has hidden size {lm.hidden_size}; "
                 f"it was made for another model (1536: Qwen2.5-Math-1.5B, 3584: Qwen2.5-Math-7B)"
             )
-        return Adapted(EmbeddingPrefix(soft_prompt), details={"path": Path(self.path).name})
+        return Adapted(EmbeddingPrefix(soft_prompt), details={"file": Path(str(self.path)).name})
+
+    def _load(self) -> SoftPrompt:
+        if not self.path:
+            raise UserError(
+                "method=released_vector needs a file: vector=FILE, a prefix_embeddings.pt or a vector.safetensors"
+            )
+        return load_soft_prompt(Path(self.path).expanduser())

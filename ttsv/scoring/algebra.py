@@ -15,7 +15,8 @@ from math_verify import verify
 
 from ttsv.scoring.evaluate import DIGITS, TooLargeError, UndefinedError, exact, numeric
 from ttsv.scoring.expression import Symbols, rewrite
-from ttsv.scoring.normalize import UnreadableError, compact
+from ttsv.scoring.normalize import UnreadableError, compact, normalize
+from ttsv.scoring.quantity import read_number, read_quantity
 
 _POINTS = 6
 _CLOSE = mpmath.mpf(10) ** (10 - DIGITS)
@@ -27,7 +28,9 @@ _WHOLE_NUMBERS = (sympy.floor, sympy.ceiling, sympy.factorial, sympy.binomial, s
 @lru_cache(maxsize=4096)
 def _parse(latex: str) -> Any:
     try:
-        return latex2sympy(latex, is_real=None, convert_degrees=False, normalization_config=None, conversion_config=_CONFIG)
+        return latex2sympy(
+            latex, is_real=None, convert_degrees=False, normalization_config=None, conversion_config=_CONFIG
+        )
     except RecursionError as error:
         raise UnreadableError("nested too deeply") from error
     except MemoryError:
@@ -43,6 +46,16 @@ def parse(text: str, symbols: Symbols) -> Any:
     if not isinstance(expression, sympy.Expr):
         raise UnreadableError(f"not a single expression: {type(expression).__name__}")
     return expression
+
+
+def describe(text: str) -> str:
+    """Say how a single expression is read, for an account of a verdict."""
+    try:
+        core = read_quantity(normalize(text)).core
+        number = read_number(core)
+        return f"the number {number}" if number is not None else str(parse(core, Symbols()))
+    except UnreadableError as error:
+        return f"not a single expression ({error})"
 
 
 class Algebra:
@@ -153,7 +166,10 @@ def _agree(left: Any, right: Any, point: dict[str, Any]) -> bool | None:
 
 def _sample(left: Any, right: Any, symbols: Symbols) -> list[dict[str, Any]]:
     """Points with fixed pseudo-random coordinates: positive and negative, whole where the expressions count things."""
-    names = sorted({symbol.name for expression in (left, right) for symbol in expression.free_symbols} | set(symbols.letters.values()))
+    names = sorted(
+        {symbol.name for expression in (left, right) for symbol in expression.free_symbols}
+        | set(symbols.letters.values())
+    )
     whole = any(expression.has(*_WHOLE_NUMBERS) or _alternates(expression) for expression in (left, right))
     generator = random.Random(2512_04748)
     points = []
@@ -161,8 +177,8 @@ def _sample(left: Any, right: Any, symbols: Symbols) -> list[dict[str, Any]]:
         if whole:
             points.append({name: mpmath.mpf(generator.randint(2, 30)) for name in names})
             continue
-        sign = (lambda: -1 if generator.random() < 0.5 else 1) if k >= _POINTS // 2 else (lambda: 1)
-        points.append({name: sign() * (mpmath.mpf(generator.randint(3, 2000)) / 997) for name in names})
+        signs = (1, -1) if k >= _POINTS // 2 else (1,)
+        points.append({name: generator.choice(signs) * mpmath.mpf(generator.randint(3, 2000)) / 997 for name in names})
     return points
 
 

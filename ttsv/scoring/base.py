@@ -12,8 +12,15 @@ class Grader(Protocol):
     ``name`` names the rule in tables; ``version`` is raised whenever a verdict may change, so that stale grades are not reused.
     """
 
-    name: str
-    version: int
+    @property
+    def name(self) -> str:
+        """The rule's name in tables."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """The version of its verdicts."""
+        ...
 
     def grade(self, golds: Sequence[str], texts: Sequence[str]) -> list[Verdict]:
         """Return one verdict per (gold, text) pair, in order. Never raises on the content of a text."""

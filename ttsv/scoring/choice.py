@@ -13,8 +13,13 @@ _WRAPPED = re.compile(
     re.DOTALL,
 )
 _BRACKETED = re.compile(r"\s*\$?\s*\(\s*(?P<letter>[A-Za-z])\s*\)(?P<rest>.*)", re.DOTALL)
-_BARE = re.compile(r"\s*(?:\*\*|\$|(?i:option|choice|answer)\s*:?\s*)*\s*\(?(?P<letter>[A-Za-z])\s*(?:$|\*\*|[).:,$]|\s(?![-+*/^=a-z]))", re.DOTALL)
-_GOLD = re.compile(r"\\(?:text|textbf|mathrm|mathbf|textrm|mbox|textsf)\{\s*\(?\s*(?P<a>[A-Z])\s*\)?\s*\}|\(\s*(?P<b>[A-Z])\s*\)")
+_BARE = re.compile(
+    r"\s*(?:\*\*|\$|(?i:option|choice|answer)\s*:?\s*)*\s*\(?(?P<letter>[A-Za-z])\s*(?:$|\*\*|[).:,$]|\s(?![-+*/^=a-z]))",
+    re.DOTALL,
+)
+_GOLD = re.compile(
+    r"\\(?:text|textbf|mathrm|mathbf|textrm|mbox|textsf)\{\s*\(?\s*(?P<a>[A-Z])\s*\)?\s*\}|\(\s*(?P<b>[A-Z])\s*\)"
+)
 _DOTTED = re.compile(r"\\(?:text|textbf|mathrm|mathbf|textrm|mbox|textsf)\s*\{([^{}]*)\}")
 
 
@@ -28,7 +33,13 @@ def letter_of(text: str, bare: bool) -> str | None:
     if not bare:
         match = _GOLD.fullmatch(text.strip())
         return (match["a"] or match["b"]) if match else None
-    plain = re.sub(r"[{}]|\\[,;: !]", " ", re.sub(r"\\(?:text|textbf|mathrm|mathbf|textrm|mbox|textsf|bf|rm)\s*(?![A-Za-z])", " ", text))
+    plain = re.sub(
+        r"[{}]|\\[,;: !]",
+        " ",
+        re.sub(r"\\(?:text|textbf|mathrm|mathbf|textrm|mbox|textsf|bf|rm)\s*(?![A-Za-z])", " ", text),
+    )
+    if re.match(r"\s*\(?[A-Za-z]\)?\s*(?:,|and|or|&)\s*\(?[A-Za-z]\)?\s*(?:$|,|and)", plain):
+        return None  # several letters
     found = _BRACKETED.fullmatch(plain) or _BARE.match(plain)
     return found["letter"].upper() if found else None
 
@@ -48,7 +59,9 @@ class ChoiceGrader:
     def _one(self, gold: str, text: str) -> Verdict:
         expected = letter_of(gold, bare=True)
         if expected is None or expected not in self.options:
-            return Verdict(False, None, "error", f"the gold answer {gold[:40]!r} is not one of the options {self.options}")
+            return Verdict(
+                False, None, "error", f"the gold answer {gold[:40]!r} is not one of the options {self.options}"
+            )
         extraction = extract(text)
         if extraction.answer is None:
             return Verdict(False, None, "no_answer", extraction.why)

@@ -9,7 +9,20 @@ from ttsv.scoring.normalize import compact
 from ttsv.scoring.quantity import BasedNumber, Quantity, read_based, read_number, read_quantity
 from ttsv.scoring.scalars import Scalars
 from ttsv.scoring.sets import pieces, same_set, subject
-from ttsv.scoring.shape import Equation, Group, Inequality, Listing, Matrix, Member, Ratio, Scalar, Shape, UnionOf, Words, read
+from ttsv.scoring.shape import (
+    Equation,
+    Group,
+    Inequality,
+    Listing,
+    Matrix,
+    Member,
+    Ratio,
+    Scalar,
+    Shape,
+    UnionOf,
+    Words,
+    read,
+)
 
 _NAME = re.compile(
     r"(?:[A-Za-z]|\\(?!frac|sqrt|sum|int|pi)[A-Za-z]+)(?:\{\w+\})?'*(?:_(?:\{[^{}]*\}|\w))?'*(?:\((?:[A-Za-z]|\\[a-z]+|-?\d+)(?:,[A-Za-z0-9]+)*\))?"
@@ -73,6 +86,7 @@ class Comparison:
         left, right = read_number(gold), read_number(answer)
         if left is not None and right is not None:
             return self._close(left, right * factor)
+        gold, answer = _written(gold, left), _written(answer, right)
         scaled = answer if factor == 1 else rf"({answer})\cdot\frac{{{factor.numerator}}}{{{factor.denominator}}}"
         return self.scalars.equal(gold, scaled)
 
@@ -95,7 +109,9 @@ class Comparison:
 
     def _as_sets(self, gold: Shape, answer: Shape) -> bool | None:
         kinds = (Inequality, UnionOf, Member)
-        special = any(isinstance(shape, kinds) or _is_named_set(shape) or _has_inequality(shape) for shape in (gold, answer))
+        special = any(
+            isinstance(shape, kinds) or _is_named_set(shape) or _has_inequality(shape) for shape in (gold, answer)
+        )
         if not special:
             return None
         left, right = pieces(gold), pieces(answer)
@@ -109,7 +125,9 @@ class Comparison:
     def _members(self, gold: Shape, answer: Shape) -> bool:
         if isinstance(gold, Member) and isinstance(answer, Member) and compact(gold.subject) != compact(answer.subject):
             return False
-        return self.same(gold.whole if isinstance(gold, Member) else gold, answer.whole if isinstance(answer, Member) else answer)
+        return self.same(
+            gold.whole if isinstance(gold, Member) else gold, answer.whole if isinstance(answer, Member) else answer
+        )
 
     def _inequalities(self, gold: Inequality, answer: Inequality) -> bool:
         if len(gold.operators) == len(answer.operators) == 1:
@@ -161,7 +179,9 @@ class Comparison:
 
     def _matrices(self, gold: Shape, answer: Shape) -> bool:
         if isinstance(gold, Matrix) and isinstance(answer, Matrix):
-            same_form = gold.kind == answer.kind and [len(row) for row in gold.rows] == [len(row) for row in answer.rows]
+            same_form = gold.kind == answer.kind and [len(row) for row in gold.rows] == [
+                len(row) for row in answer.rows
+            ]
             return same_form and all(self._in_order(g, a) for g, a in zip(gold.rows, answer.rows, strict=True))
         matrix, other = (gold, answer) if isinstance(gold, Matrix) else (answer, gold)
         entries = _vector(matrix)
@@ -173,7 +193,20 @@ class Comparison:
     def _ratios(self, gold: Sequence[str], answer: Sequence[str]) -> bool:
         if len(gold) != len(answer):
             return False
-        return all(self.same_scalar(f"({gold[0]})({a})", f"({answer[0]})({g})") for g, a in zip(gold[1:], answer[1:], strict=True))
+        return all(
+            self.same_scalar(f"({gold[0]})({a})", f"({answer[0]})({g})")
+            for g, a in zip(gold[1:], answer[1:], strict=True)
+        )
+
+
+def _written(text: str, number: Fraction | None) -> str:
+    """Spell a plain number so that no parser can take ``1e-5`` for e - 5."""
+    if number is None:
+        return text
+    sign = "-" if number < 0 else ""
+    if number.denominator == 1:
+        return f"{sign}{abs(number.numerator)}"
+    return rf"{sign}\frac{{{abs(number.numerator)}}}{{{number.denominator}}}"
 
 
 def _same_words(gold: Shape, answer: Shape) -> bool:
@@ -182,9 +215,10 @@ def _same_words(gold: Shape, answer: Shape) -> bool:
 
 
 def _letters(shape: Shape) -> str | None:
-    if not isinstance(shape, Words | Scalar):
+    if not isinstance(shape, Words | Scalar | Ratio):
         return None
-    plain = re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", shape.text).lower()
+    text = ":".join(shape.parts) if isinstance(shape, Ratio) else shape.text
+    plain = re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", text).lower()
     plain = re.sub(r"^\s*(?:the|an?)\s+", "", plain)
     return re.sub(r"[^a-z0-9+/<>=-]", "", plain) or None
 
@@ -194,7 +228,7 @@ def _same_digits(left: BasedNumber | None, gold: str, right: BasedNumber | None,
         return left.base == right.base and left.digits.lstrip("0") == right.digits.lstrip("0")
     based, other = (left, answer) if left is not None else (right, gold)
     assert based is not None
-    return based.digits.lstrip("0") == re.sub(r"[\s,()]", "", other).lstrip("0")
+    return based.digits.lstrip("0") == re.sub(r"[\s,()]", "", other).upper().lstrip("0")
 
 
 def _same_brackets(gold: Group, answer: Group) -> bool:

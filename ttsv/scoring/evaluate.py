@@ -13,7 +13,7 @@ import sympy
 
 DIGITS = 60
 MAX_BITS = 60_000
-MAX_LOG = mpmath.mpf(10) ** 8
+MAX_LOG = mpmath.mpf(10) ** 5
 
 
 class TooLargeError(ArithmeticError):
@@ -32,7 +32,10 @@ def exact(expression: Any) -> Fraction | None:
         return Fraction(str(expression))
     if isinstance(expression, sympy.UnevaluatedExpr):
         return exact(expression.args[0])
-    if isinstance(expression, sympy.Add | sympy.Mul | sympy.Pow | sympy.factorial | sympy.Abs | sympy.floor | sympy.ceiling | sympy.binomial):
+    if isinstance(
+        expression,
+        sympy.Add | sympy.Mul | sympy.Pow | sympy.factorial | sympy.Abs | sympy.floor | sympy.ceiling | sympy.binomial,
+    ):
         parts = [exact(argument) for argument in expression.args]
         known = [part for part in parts if part is not None]
         return _exact_operation(expression, known) if len(known) == len(parts) else None
@@ -168,13 +171,13 @@ def _whole(value: Any, direction: Callable[[Any], Any]) -> Any:
 
 
 def _gamma(value: Any) -> Any:
-    if abs(value) > 10**7:
+    if abs(value) > 10**4:
         raise TooLargeError("a factorial is too large to evaluate")
     return mpmath.factorial(value)
 
 
 def _binomial_value(top: Any, bottom: Any) -> Any:
-    if max(abs(top), abs(bottom)) > 10**7:
+    if max(abs(top), abs(bottom)) > 10**5:
         raise TooLargeError("a binomial coefficient is too large to evaluate")
     return mpmath.binomial(top, bottom)
 
@@ -228,6 +231,12 @@ _OPERATIONS: list[tuple[Any, Callable[..., Any]]] = [
     (sympy.UnevaluatedExpr, lambda x: x),
     (sympy.Max, max),
     (sympy.Min, min),
-    *[(getattr(sympy, name), _small(getattr(mpmath, name))) for name in ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh")],
-    *[(getattr(sympy, name), getattr(mpmath, name)) for name in ("asin", "acos", "atan", "acot", "asinh", "acosh", "atanh")],
+    *[
+        (getattr(sympy, name), _small(getattr(mpmath, name)))
+        for name in ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh")
+    ],
+    *[
+        (getattr(sympy, name), getattr(mpmath, name))
+        for name in ("asin", "acos", "atan", "acot", "asinh", "acosh", "atanh")
+    ],
 ]

@@ -11,27 +11,37 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from ttsv.scoring.normalize import UnreadableError, matching_brace, matching_parenthesis
+from ttsv.scoring.extract import matching_brace
+from ttsv.scoring.normalize import UnreadableError, matching_parenthesis
 
 MAX_TOKENS = 600
 _LETTERS = [c for c in "abcfghjklmnopqrstuvwxyzABDFGHJKLMPRTUVWXYZ"]
 
 _FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc arcsin arccos arctan arccot sinh cosh tanh arsinh arcosh artanh ln log exp gcd lcm max min".split()
+    ["sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "arccot", "sinh", "cosh", "tanh", "arsinh", "arcosh", "artanh", "ln", "log", "exp", "gcd", "lcm", "max", "min"]
 )
 _PLAIN_NAMES = {
     "asin": r"\arcsin", "acos": r"\arccos", "atan": r"\arctan", "pi": r"\pi", "theta": r"\theta", "omega": r"\omega",
     "alpha": r"\alpha", "beta": r"\beta", "sqrt": r"\sqrt", "infinity": r"\infty",
 } | {name: "\\" + name for name in ("sin", "cos", "tan", "cot", "sec", "csc", "ln", "log", "exp", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "gcd")}  # fmt: skip
-_COMMANDS = {"tg": "tan", "ctg": "cot", "arctg": "arctan", "cosec": "csc", "asin": "arcsin", "acos": "arccos", "atan": "arctan"}
-_STRUCTURE = frozenset("frac sqrt binom lfloor rfloor lceil rceil sum prod".split())
-_ACCENTS = frozenset("dot ddot vec hat bar overline tilde widehat widetilde mathbb mathcal mathfrak overrightarrow text".split())
+_COMMANDS = {
+    "tg": "tan",
+    "ctg": "cot",
+    "arctg": "arctan",
+    "cosec": "csc",
+    "asin": "arcsin",
+    "acos": "arccos",
+    "atan": "arctan",
+}
+_STRUCTURE = frozenset(["frac", "sqrt", "binom", "lfloor", "rfloor", "lceil", "rceil", "sum", "prod"])
+_ACCENTS = frozenset(
+    ["dot", "ddot", "vec", "hat", "bar", "overline", "tilde", "widehat", "widetilde", "mathbb", "mathcal", "mathfrak", "overrightarrow", "text"]
+)
 _NOT_SYMBOLS = frozenset(
-    "int iint oint lim ldots dots cdots vdots circ degree bmod newrow begin end pm mp le ge ne in cup cap setminus to rightarrow "
-    "Rightarrow implies iff infty emptyset forall exists mid approx equiv sim pmod choose over not langle rangle left right".split()
+    ["int", "iint", "oint", "lim", "ldots", "dots", "cdots", "vdots", "circ", "degree", "bmod", "newrow", "begin", "end", "pm", "mp", "le", "ge", "ne", "in", "cup", "cap", "setminus", "to", "rightarrow", "Rightarrow", "implies", "iff", "infty", "emptyset", "forall", "exists", "mid", "approx", "equiv", "sim", "pmod", "choose", "over", "not", "langle", "rangle", "left", "right"]
 )
 _TOKEN = re.compile(
-    r"(?P<number>\d+(?:\.\d*)?|\.\d+)|\\(?P<command>[A-Za-z]+)|(?P<word>[A-Za-z]+)|(?P<sign>\*\*|[-+*/^_!(){}\[\]|,=']|\\[{}|])|(?P<space>\s+)|(?P<other>.)",
+    r"(?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4}(?!\d))?)|\\(?P<command>[A-Za-z]+)|(?P<word>[A-Za-z]+)|(?P<sign>\*\*|[-+*/^_!(){}\[\]|,=']|\\[{}|])|(?P<space>\s+)|(?P<other>.)",
     re.DOTALL,
 )
 
@@ -75,7 +85,9 @@ def _plain_functions(text: str) -> str:
     def named(match: re.Match[str]) -> str:
         return _PLAIN_NAMES[match[0]] + " "
 
-    text = re.sub(r"(?<![A-Za-z\\])(?:" + "|".join(sorted(_PLAIN_NAMES, key=len, reverse=True)) + r")(?![A-Za-z])", named, text)
+    text = re.sub(
+        r"(?<![A-Za-z\\])(?:" + "|".join(sorted(_PLAIN_NAMES, key=len, reverse=True)) + r")(?![A-Za-z])", named, text
+    )
     while (match := re.search(r"\\sqrt\s*\(", text)) is not None:
         end = matching_parenthesis(text, match.end() - 1)
         if end is None:
@@ -117,8 +129,8 @@ class _Writer:
             raise UnreadableError("two numbers side by side")
         if self.numeric_end or (last.isalpha() and not self._after_command()):
             self._put(r"\cdot ")
-        if "." in token:
-            value = Fraction(token.rstrip(".") if token != "." else "0")
+        if not token.isdigit():
+            value = Fraction(token.rstrip("."))
             self._put(rf"\frac{{{value.numerator}}}{{{value.denominator}}}", True)
         else:
             self._put(token.lstrip("0") or "0", True)
@@ -133,7 +145,12 @@ class _Writer:
             raise UnreadableError("a subscript without a name")
         if token in "([" and self.numeric_end:
             self._put(r"\cdot ")
-        if token in ("(", "[") and self.out and re.fullmatch(r"[A-Za-z]", self.out[-1].strip()) and self.out[-1].strip() not in ("e", "I"):
+        if (
+            token in ("(", "[")
+            and self.out
+            and re.fullmatch(r"[A-Za-z]", self.out[-1].strip())
+            and self.out[-1].strip() not in ("e", "I")
+        ):
             self.out[-1] = "{" + self.out[-1].strip() + "}"
         written = {"*": r"\cdot ", "**": "^", "[": "(", "]": ")", "\\|": "|"}.get(token, token)
         if token in ("^", "**"):
@@ -152,12 +169,23 @@ class _Writer:
             if end is None:
                 raise UnreadableError("unbalanced exponent")
             self.position += skipped + end + 1
-            return rest[1:end]
-        match = re.match(r"[+-]?\s*(?:\d+(?:\.\d+)?|\\frac\{[^{}]*\}\{[^{}]*\}|\\?[A-Za-z]+(?<=\\[a-z]{2})|\\[A-Za-z]+|[A-Za-z])", rest)
+            return self._tower(rest[1:end])
+        match = re.match(
+            r"[+-]?\s*(?:\d+(?:\.\d+)?|\\frac\{[^{}]*\}\{[^{}]*\}|\\?[A-Za-z]+(?<=\\[a-z]{2})|\\[A-Za-z]+|[A-Za-z])",
+            rest,
+        )
         if match is None:
             raise UnreadableError("an exponent is missing")
         self.position += skipped + match.end()
-        return match[0]
+        return self._tower(match[0])
+
+    def _tower(self, exponent: str) -> str:
+        """Read ``a^b^c`` as a^(b^c)."""
+        next_power = re.compile(r"\s*(?:\^|\*\*)(?!\s*\{?\s*\\prime)").match(self.text, self.position)
+        if next_power is None:
+            return exponent
+        self.position = next_power.end()
+        return f"({exponent})^{{{self._power()}}}"
 
     def _inner(self, text: str) -> str:
         if not text.strip():
@@ -225,7 +253,12 @@ class _Writer:
     def _arguments(self, name: str, count: int) -> None:
         whole = "".join(self.out).rstrip()[-1:].isdigit()
         arguments = [self._take_argument() for _ in range(count)]
-        mixed = name == "frac" and whole and all(re.fullmatch(r"\s*\d+\s*", a) for a in arguments) and int(arguments[0]) < int(arguments[1])
+        mixed = (
+            name == "frac"
+            and whole
+            and all(re.fullmatch(r"\s*\d+\s*", a) for a in arguments)
+            and int(arguments[0]) < int(arguments[1])
+        )
         if self.numeric_end and not mixed:
             self._put(r"\cdot ")
         self._put(f"\\{name}" + "".join("{" + self._inner(a) + "}" for a in arguments), True)
@@ -244,7 +277,9 @@ class _Writer:
 
     def _symbol(self, name: str) -> None:
         subscript, primes = "", ""
-        while match := re.compile(r"\s*(?:_\s*|('+)|\^\s*(?:\{\s*((?:\\prime\s*)+|\*)\}|(\\prime|\*)))").match(self.text, self.position):
+        while match := re.compile(r"\s*(?:_\s*|('+)|\^\s*(?:\{\s*((?:\\prime\s*)+|\*)\}|(\\prime|\*)))").match(
+            self.text, self.position
+        ):
             self.position = match.end()
             mark = match[1] or match[2] or match[3]
             if mark:
@@ -285,12 +320,20 @@ class _Writer:
         if self.text[self.position] == "|":
             return
         opening = self.text[self.position]
-        end = matching_brace(self.text, self.position) if opening == "{" else matching_parenthesis(self.text, self.position)
+        end = (
+            matching_brace(self.text, self.position)
+            if opening == "{"
+            else matching_parenthesis(self.text, self.position)
+        )
         if end is None:
             raise UnreadableError("unbalanced brackets")
         inside = self.text[self.position + 1 : end]
         self.position = end + 1
-        parts = [self._inner(part) for part in inside.split(",")] if self.out[-1] in (r"\gcd", r"\lcm", r"\max", r"\min") else [self._inner(inside)]
+        parts = (
+            [self._inner(part) for part in inside.split(",")]
+            if self.out[-1] in (r"\gcd", r"\lcm", r"\max", r"\min")
+            else [self._inner(inside)]
+        )
         self._put("(" + ",".join(parts) + ")", True)
 
     def _bare_argument(self) -> Iterator[str]:

@@ -9,16 +9,20 @@ Source = Literal["box", "sentence", "none"]
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
 _UNBRACED_END = re.compile(r"\$|\n|\\\)|\\\]|[,;]\s|\.(?:\s|$)|\s[A-Za-z]{2,}")
 _SENTENCE = re.compile(
-    r"\banswer\b[*_]*(?:\s+(?:to|of|for)\b[^.\n:=]{0,80}?)?\s*(?:\b(?:is|are)\b\s*:?|:|=)(?:\s+(?:therefore|thus|then|simply|just)\b)?[*_]*:?",
+    r"\banswers?\b[*_]*(?:\s+(?:to|of|for)\b[^.\n:=]{0,80}?)?"
+    r"\s*(?:\b(?:is|are|equals|would\s+be|must\s+be|will\s+be)\b|:|=)[*_]*:?",
     re.IGNORECASE,
 )
+_FILLER = re.compile(r"^(?:(?:therefore|thus|then|simply|just|equal to|given by|option|choice|indeed)\b,?\s*)+", re.IGNORECASE)
 _HASHES = re.compile(r"^####[ \t]*(?P<answer>\S.*)$", re.MULTILINE)
 _NUMBER_LIKE = re.compile(r"[-+$\\ ]*[\d.][\d,./ ]*(?:\\?%)?\s*")
 _CLAUSE_END = re.compile(
-    r"\.(?=\s|$)|\n|[,;]?\s+(?:because|since|so|as|which|where|hence|when|therefore|but)\b|[!?](?=\s[A-Z]|$)", re.IGNORECASE
+    r"\.(?=\s|$)|\n|[,;]?\s+(?:because|since|so|as|which|where|hence|when|therefore|but)\b|[!?](?=\s[A-Z]|$)",
+    re.IGNORECASE,
 )
 _MATH_SPAN = re.compile(r"\$\$(?P<dd>.+?)\$\$|\$(?P<d>.+?)(?<!\\)\$|\\\((?P<p>.+?)\\\)|\\\[(?P<b>.+?)\\\]", re.DOTALL)
 _JOINER = re.compile(r"\s*(?:,|;|and|or|,\s*and|,\s*or)\s*", re.IGNORECASE)
+_SENTENCE_LENGTH = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +98,20 @@ def _last_sentence(text: str) -> Extraction:
         return _nonempty(hashes[-1]["answer"], "sentence", "line of ####")
     if not sentences:
         return Extraction(None, "none", "no box and no final-answer sentence")
-    return _sentence_answer(text[sentences[-1].end() :][:2000])
+    return _sentence_answer(text[sentences[-1].end() :][:_SENTENCE_LENGTH])
 
 
 def _sentence_answer(rest: str) -> Extraction:
     rest = rest.lstrip(" \t*_:\n")
-    rest = re.sub(r"^(?:equal to|given by|option|choice)\s+", "", rest, flags=re.IGNORECASE)
+    rest = _FILLER.sub("", rest)
     spans = _leading_math(rest)
     if spans is not None:
         return _nonempty(spans, "sentence", "final-answer sentence")
     if re.match(r"\$(?!\d)|\\\(|\\\[", rest):
         return Extraction(None, "sentence", "the final-answer sentence is cut off")
     end = _CLAUSE_END.search(rest)
+    if end is None and len(rest) > _SENTENCE_LENGTH - 100:
+        return Extraction(None, "sentence", "the final-answer sentence does not end")
     clause = rest[: end.start()] if end else rest
     return _nonempty(clause.replace("**", "").strip(" *_"), "sentence", "final-answer sentence")
 

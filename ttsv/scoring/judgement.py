@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ttsv.records import Flag
+from ttsv.scoring.bounds import refuse_oversized
 from ttsv.scoring.choice import letter_of
 from ttsv.scoring.compare import Comparison
 from ttsv.scoring.normalize import UnreadableError, compact, normalize
@@ -51,6 +52,8 @@ def judge(gold: str, answer: str, scalars: Scalars, relative_tolerance: float | 
         plain = normalize(answer)
         if not plain:
             return Judgement(False, "no_answer", "the answer is empty")
+        if compact(plain) != compact(_normal(gold)):
+            refuse_oversized(plain)
     except UnreadableError as error:
         return Judgement(False, "unparsed", str(error))
     try:
@@ -66,6 +69,13 @@ def judge(gold: str, answer: str, scalars: Scalars, relative_tolerance: float | 
     except UnreadableError as error:
         return Judgement(False, "unparsed", str(error))
     return Judgement(same, "ok", _reason(same, gold_shape, answer_shape))
+
+
+def _normal(gold: str) -> str:
+    try:
+        return normalize(gold)
+    except UnreadableError:
+        return gold
 
 
 def _reason(same: bool, gold: Shape, answer: Shape) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ttsv.records import Verdict
 from ttsv.scoring.extract import extract
 from ttsv.scoring.judgement import Judgement, UndecidedError, judge_plainly
-from ttsv.scoring.workers import Reply, shared_worker
+from ttsv.scoring.workers import Reply, Worker, shared_worker
 
 _MODULE = "ttsv.scoring.judgement"
 
@@ -45,8 +45,20 @@ class MathVerifyGrader:
             pass
         except RecursionError:
             return Judgement(False, "unparsed", "nested too deeply")
-        worker = shared_worker(self.timeout_s, self.memory_mb, (_MODULE, "ttsv.scoring.algebra"))
-        return _judgement(worker.call(_MODULE, "judge_with_algebra", gold, answer, self.relative_tolerance))
+        return _judgement(self._worker().call(_MODULE, "judge_with_algebra", gold, answer, self.relative_tolerance))
+
+    def describe(self, gold: str, answer: str) -> list[str]:
+        """Say how the algebra reads both sides, a line each; for ``--explain``."""
+        lines = []
+        for side, text in (("gold", gold), ("answer", answer)):
+            reply = self._worker().call("ttsv.scoring.algebra", "describe", text)
+            lines.append(
+                f"{side:<10} in algebra: {reply.value if reply.kind == 'value' else f'{reply.kind}, {reply.value}'}"
+            )
+        return lines
+
+    def _worker(self) -> Worker:
+        return shared_worker(self.timeout_s, self.memory_mb, (_MODULE, "ttsv.scoring.algebra"))
 
 
 def _judgement(reply: Reply) -> Judgement:

@@ -6,7 +6,7 @@ import unicodedata
 from ttsv.scoring.extract import matching_brace
 
 MAX_LENGTH = 2000
-MAX_DEPTH = 40
+MAX_DEPTH = 20
 
 
 class UnreadableError(ValueError):
@@ -15,7 +15,18 @@ class UnreadableError(ValueError):
 
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿ", "0123456789+-()n")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋", "0123456789+-")
-_VULGAR = {"½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8", "⅞": "7/8"}
+_VULGAR = {
+    "½": "1/2",
+    "⅓": "1/3",
+    "⅔": "2/3",
+    "¼": "1/4",
+    "¾": "3/4",
+    "⅕": "1/5",
+    "⅛": "1/8",
+    "⅜": "3/8",
+    "⅝": "5/8",
+    "⅞": "7/8",
+}
 _UNICODE = {
     "−": "-", "–": "-", "—": "-", "‐": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "÷": r"\div ", "∗": "*",
     "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ", "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "±": r"\pm ", "∓": r"\mp ",
@@ -76,7 +87,7 @@ def normalize(text: str) -> str:
     """Return the one spelling of an answer or gold text; single spaces between tokens are kept.
 
     Raises :class:`UnreadableError` for control characters, lone surrogates, unbalanced braces, or a text beyond the bounds
-    (2000 characters, nesting of 40).
+    (2000 characters, nesting of 20).
     """
     if len(text) > MAX_LENGTH:
         raise UnreadableError(f"longer than {MAX_LENGTH} characters")
@@ -88,6 +99,7 @@ def normalize(text: str) -> str:
         text = pattern.sub(replacement, text)
     text = _unwrap(text, r"\font")
     text = re.sub(r"\s+", " ", text).strip()
+    text = re.sub(r"^\\text\s*\{[^{}]*(?:\b(?:is|are|equals)|[:=])\s*\}\s*(?=.)", "", text)  # a sentence before the answer
     text = _brace_arguments(_trim(text))
     check_balance(text)
     return text
@@ -142,7 +154,7 @@ def _trim(text: str) -> str:
     while previous != text:
         previous = text
         text = text.strip(" *").lstrip(":").strip()
-        text = re.sub(r"(?<![.\\])[.,;:]$", "", text).rstrip()
+        text = re.sub(r"(?<![.\\])[.,;:]$|(?<!\\)\\$", "", text).rstrip()
         if text.startswith("{") and matching_brace(text, 0) == len(text) - 1:
             text = text[1:-1]
         if text.startswith("\\approx"):
@@ -218,16 +230,18 @@ def matching_parenthesis(text: str, start: int) -> int | None:
 
 def check_balance(text: str) -> None:
     r"""Raise unless braces, brackets, environments and floors are closed; ``[`` may be closed by ``)`` (intervals)."""
+    if re.fullmatch(r"\][^()\[\]]*,[^()\[\]]*[\[\])]|[\[(][^()\[\]]*,[^()\[\]]*\[", text):  # ]a,b[ and [a,b[
+        return
     stack: list[str] = []
-    for match in re.finditer(r"\\(?:begin|end)\{[A-Za-z*]+\}|\\l(?:floor|ceil)\b|\\r(?:floor|ceil)\b|\\[{}]|\\.|[{}()\[\]]", text):
+    for match in re.finditer(
+        r"\\(?:begin|end)\{[A-Za-z*]+\}|\\l(?:floor|ceil)\b|\\r(?:floor|ceil)\b|\\[{}]|\\.|[{}()\[\]]", text
+    ):
         token = match[0]
         if re.match(r"\\begin|\\l(?:floor|ceil)|\\\{|[{(\[]", token):
             stack.append(_closer(token))
         elif re.match(r"\\end|\\r(?:floor|ceil)|\\\}|[})\]]", token):
             kind = "round" if token in ")]" else token
             if not stack or stack.pop() != kind:
-                if re.fullmatch(r"\][^()\[\]]*[\[\]]|\(?\][^\[\]]*\[", text):  # ]a,b[ and ]a,b]
-                    return
                 raise UnreadableError("unbalanced brackets")
         if len(stack) > MAX_DEPTH:
             raise UnreadableError(f"nested deeper than {MAX_DEPTH}")
@@ -238,4 +252,6 @@ def check_balance(text: str) -> None:
 def _closer(token: str) -> str:
     if token in ("(", "["):
         return "round"
-    return token.replace("begin", "end").replace(r"\l", r"\r").replace("{", "}") if not token.startswith("\\begin") else token.replace("begin", "end")
+    if token.startswith("\\begin"):
+        return token.replace("begin", "end")
+    return token.replace("\\l", "\\r").replace("{", "}")

@@ -18,14 +18,29 @@ _SCIENTIFIC = re.compile(rf"(?:(?P<m>{_DECIMAL})\s*(?:\\times|\\cdot|\*|x|X)\s*)
 _FRACTION = re.compile(
     rf"\\frac\{{\s*(?P<n1>-?{_DECIMAL})\s*\}}\{{\s*(?P<d1>-?{_DECIMAL})\s*\}}|(?P<n2>{_DECIMAL})\s*/\s*(?P<d2>-?{_DECIMAL})"
 )
-_MIXED = re.compile(r"(?P<w>\d+)(?:\s*\\frac\{\s*(?P<n1>\d+)\s*\}\{\s*(?P<d1>\d+)\s*\}|\s+(?P<n2>\d+)\s*/\s*(?P<d2>\d+))")
-_REPEATING = re.compile(r"(?P<whole>\d*)\.(?P<once>\d*)\\(?:overline|bar|dot)\s*(?:\{\s*(?P<rep>\d+)\s*\}|(?P<rep1>\d))")
+_MIXED = re.compile(
+    r"(?P<w>\d+)(?:\s*\\frac\{\s*(?P<n1>\d+)\s*\}\{\s*(?P<d1>\d+)\s*\}|\s+(?P<n2>\d+)\s*/\s*(?P<d2>\d+))"
+)
+_REPEATING = re.compile(
+    r"(?P<whole>\d*)\.(?P<once>\d*)\\(?:overline|bar|dot)\s*(?:\{\s*(?P<rep>\d+)\s*\}|(?P<rep1>\d))"
+)
+_ELLIPSIS = re.compile(r"(?P<whole>\d*)\.(?P<once>\d*?)(?P<rep>\d+?)(?P=rep)+(?:\.{2,3}|\\(?:l|c)?dots)\s*")
 _SIGN = re.compile(r"\s*(?P<sign>[+-]?)\s*")
 _BASE = re.compile(
-    r"\(?(?P<digits>[0-9A-Z]+(?:\.[0-9A-Z]+)?)\)?\s*_\s*(?:\{\s*(?:\\text\{\s*)?(?P<b1>\w+)\s*\}?\s*\}|(?P<b2>\d+)|\\text\{\s*(?P<b3>\w+)\s*\})"
+    r"\(?(?P<digits>[0-9A-Za-z]+(?:\.[0-9A-Za-z]+)?)\)?\s*_\s*(?:\{\s*(?:\\text\{\s*)?(?P<b1>\w+)\s*\}?\s*\}|(?P<b2>\d+)|\\text\{\s*(?P<b3>\w+)\s*\})"
 )
-_BASE_WORDS = {w: i for i, w in enumerate("two three four five six seven eight nine ten eleven twelve".split(), 2)} | {"sixteen": 16}
-_CURRENCY = {"\\$": "dollar", "€": "euro", "£": "pound sterling", "¥": "yen", "₹": "rupee", "\\pounds": "pound sterling", "\\euro": "euro"}
+_BASE_WORDS = {w: i for i, w in enumerate(["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"], 2)} | {
+    "sixteen": 16
+}
+_CURRENCY = {
+    "\\$": "dollar",
+    "€": "euro",
+    "£": "pound sterling",
+    "¥": "yen",
+    "₹": "rupee",
+    "\\pounds": "pound sterling",
+    "\\euro": "euro",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +98,8 @@ def _unsigned(text: str) -> Fraction | None:
         return None if part is None or part >= 1 else int(match["w"]) + part
     if match := _REPEATING.fullmatch(text):
         return _repeating(match["whole"], match["once"], match["rep"] or match["rep1"])
+    if match := _ELLIPSIS.fullmatch(text):
+        return _repeating(match["whole"], match["once"], match["rep"])
     return None
 
 
@@ -104,12 +121,13 @@ def _repeating(whole: str, once: str, period: str) -> Fraction:
 
 def read_based(text: str) -> BasedNumber | None:
     """Read ``204_5``, ``4210_{5}`` or ``52_{\\text{eight}}``; None where no base is stated."""
-    match = _BASE.fullmatch(text.strip())
+    text = re.sub(r"\s*(?:_\s*\{|\\text\s*\{)[ (]*(?:\\text\s*\{)?\s*base[ -]?(\w+)[ )}]*$", r"_{\1}", text.strip())
+    match = _BASE.fullmatch(text)
     if match is None or not re.search(r"\d", match["digits"]):
         return None
     name = match["b1"] or match["b2"] or match["b3"]
     base = int(name) if name.isdigit() and len(name) < 4 else _BASE_WORDS.get(name.lower())
-    return BasedNumber(match["digits"], base) if base is not None else None
+    return BasedNumber(match["digits"].upper(), base) if base is not None else None
 
 
 def read_quantity(text: str) -> Quantity:
@@ -138,8 +156,12 @@ def _currency(text: str) -> tuple[str, Unit | None]:
     return text, None
 
 
-_TEXT_UNIT = re.compile(r"(?P<core>.*?[^\s^_])\s*(?P<unit>(?:(?:\\cdot|/|\\)?\s*\\text\{[^{}]*\}\s*(?:\^\s*(?:\{\s*-?\d\s*\}|-?\d))?\s*)+)$")
-_WORD_UNIT = re.compile(r"(?P<core>.*[\d)}])(?P<space>\s*)(?P<unit>[A-Za-z][A-Za-z./ ]*?(?:\s*\^\s*(?:\{\s*-?\d\s*\}|-?\d))?)\.?$")
+_TEXT_UNIT = re.compile(
+    r"(?P<core>.*?[^\s^_])\s*(?P<unit>(?:(?:\\cdot|/|\\)?\s*\\text\{[^{}]*\}\s*(?:\^\s*(?:\{\s*-?\d\s*\}|-?\d))?\s*)+)$"
+)
+_WORD_UNIT = re.compile(
+    r"(?P<core>.*[\d)}])(?P<space>\s*)(?P<unit>[A-Za-z][A-Za-z./ ]*?(?:\s*\^\s*(?:\{\s*-?\d\s*\}|-?\d))?)\.?$"
+)
 
 
 def _unit(text: str) -> tuple[str, Unit | None]:
@@ -149,6 +171,8 @@ def _unit(text: str) -> tuple[str, Unit | None]:
     match = _WORD_UNIT.fullmatch(text)
     if match and (unit := read_unit(match["unit"])) is not None:
         long_word = re.fullmatch(r"[A-Za-z]{3,}(?: [A-Za-z]+)*", match["unit"]) is not None
-        if (unit.known and len(match["unit"]) > 1) or (long_word and match["space"] and read_number(match["core"]) is not None):
+        if (unit.known and len(match["unit"]) > 1) or (
+            long_word and match["space"] and read_number(match["core"]) is not None
+        ):
             return match["core"].strip(), unit
     return text, None

@@ -13,12 +13,13 @@ _MINUS_INFINITY = r"-\infty"
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """An interval; ``low_open`` and ``high_open`` say whether its ends are left out."""
+    """An interval; ``low_open`` and ``high_open`` say whether its ends are left out, ``removed`` that it is taken away."""
 
     low: str
     low_open: bool
     high: str
     high_open: bool
+    removed: bool = False
 
 
 def pieces(shape: Shape) -> list[Piece] | None:
@@ -26,6 +27,10 @@ def pieces(shape: Shape) -> list[Piece] | None:
     if isinstance(shape, Member):
         return pieces(shape.whole)
     if isinstance(shape, Scalar):
+        without = re.fullmatch(r"\\mathbb\{R\}(?:\\setminus|\\backslash|-)\\\{(.+)\\\}", compact(shape.text))
+        if without:
+            holes = [Piece(value, False, value, False, removed=True) for value in without[1].split(",")]
+            return [Piece(_MINUS_INFINITY, True, _INFINITY, True), *holes]
         if re.fullmatch(r"\\mathbb\{R\}|\\text\{all real numbers\}", compact(shape.text)):
             return [Piece(_MINUS_INFINITY, True, _INFINITY, True)]
         return [] if compact(shape.text) == r"\emptyset" else None
@@ -34,7 +39,9 @@ def pieces(shape: Shape) -> list[Piece] | None:
     if isinstance(shape, Inequality):
         return _inequality(shape)
     parts = shape.parts if isinstance(shape, UnionOf) else shape.items if isinstance(shape, Listing) else ()
-    if isinstance(shape, Listing) and (shape.joiner == "and" or not any(isinstance(p, Inequality | Group) for p in parts)):
+    if isinstance(shape, Listing) and (
+        shape.joiner == "and" or not any(isinstance(p, Inequality | Group) for p in parts)
+    ):
         return None
     found: list[Piece] = []
     for part in parts:
@@ -75,7 +82,12 @@ def subject(shape: Shape) -> str | None:
 
 
 def _is_symbol(text: str) -> bool:
-    return re.fullmatch(r"(?:[A-Za-z]|\\[a-z]+)(?:_\{?\w+\}?)?", compact(text)) is not None and compact(text) not in (_INFINITY, r"\pi", "e", "i")
+    return re.fullmatch(r"(?:[A-Za-z]|\\[a-z]+)(?:_\{?\w+\}?)?", compact(text)) is not None and compact(text) not in (
+        _INFINITY,
+        r"\pi",
+        "e",
+        "i",
+    )
 
 
 def _inequality(shape: Inequality) -> list[Piece] | None:
@@ -122,5 +134,6 @@ def _cells(found: list[Piece], ranks: list[int]) -> set[int]:
     """Mark the points (even numbers) and gaps (odd numbers) between ranked ends that the pieces cover."""
     covered: set[int] = set()
     for piece, low, high in zip(found, ranks[::2], ranks[1::2], strict=True):
-        covered.update(range(2 * low + piece.low_open, 2 * high + 1 - piece.high_open))
+        cells = range(2 * low + piece.low_open, 2 * high + 1 - piece.high_open)
+        covered.difference_update(cells) if piece.removed else covered.update(cells)
     return covered

@@ -92,14 +92,20 @@ class Ratio:
 
 Shape = Scalar | Words | Listing | Group | UnionOf | Matrix | Equation | Inequality | Member | Ratio
 
-_WORD_SEPARATOR = re.compile(r"\\text\s*\{\s*,?\s*(?P<a>or|and)\s*\}|(?<![A-Za-z\\])(?P<b>or|and)(?![A-Za-z])|\\(?:lor|vee)(?![A-Za-z])|(?P<c>\\(?:land|wedge)(?![A-Za-z]))")
+_WORD_SEPARATOR = re.compile(
+    r"\\text\s*\{\s*,?\s*(?P<a>or|and)\s*\}|(?<![A-Za-z\\])(?P<b>or|and)(?![A-Za-z])|\\(?:lor|vee)(?![A-Za-z])|(?P<c>\\(?:land|wedge)(?![A-Za-z]))"
+)
 _RELATION = re.compile(r"\\(?:le|ge|ne|approx|equiv)(?![A-Za-z])|(?<![:])=|<|>")
 _IN = re.compile(r"\\in(?![A-Za-z])")
 _CUP = re.compile(r"\\cup(?![A-Za-z])")
 _THOUSANDS = re.compile(r"[+-]?(?:\\\$)?\s*\d{1,3}(?:,\d{3})+(?:\.\d+)?")
-_ENVIRONMENT = re.compile(r"[\[(|]?\s*\\begin\{(?P<name>[a-zA-Z]*(?:matrix|array))\*?\}(?:\s*\{[lcr|]+\})?(?P<body>.*)\\end\{(?P=name)\*?\}\s*[\])|]?")
+_ENVIRONMENT = re.compile(
+    r"[\[(|]?\s*\\begin\{(?P<name>[a-zA-Z]*(?:matrix|array))\*?\}(?:\s*\{[lcr|]+\})?(?P<body>.*)\\end\{(?P=name)\*?\}\s*[\])|]?"
+)
 _PLAIN_WORDS = re.compile(r"(?=.*(?:[A-Za-z]{4}|[A-Za-z]{3,} |[ ][A-Za-z]{3}))[A-Za-z][A-Za-z .,'\-]*")
-_FUNCTION_WORDS = re.compile(r"(?:np\.|math\.)?(?:arc)?(?:sin|cos|tan|cot|sec|csc|ln|log|exp|sqrt|pi|theta|alpha|beta|omega|abs|inf)(?![a-zA-Z])")
+_FUNCTION_WORDS = re.compile(
+    r"(?:np\.|math\.)?(?:arc)?(?:sin|cos|tan|cot|sec|csc|ln|log|exp|sqrt|pi|theta|alpha|beta|omega|abs|inf)(?![a-zA-Z])"
+)
 
 
 def read(text: str) -> Shape:
@@ -236,11 +242,17 @@ def _relation(text: str) -> Shape | None:
 
 
 def _matrix(text: str) -> Matrix | None:
+    factor, start = "", text.find(r"\begin{")
+    if start > 0 and not re.fullmatch(r"\s*[\[(|]\s*", text[:start]):
+        factor = re.sub(r"\\(?:cdot|times)\s*$|[\[(]\s*$", "", text[:start].strip()) if text.endswith("}") else ""
+        text = text[start:] if factor else text
     match = _ENVIRONMENT.fullmatch(text)
-    if match is None or r"\begin" in match["body"]:
+    if match is None or r"\begin" in match["body"] or len(split(factor, re.compile("[+]"))[0]) > 1:
         return None
     rows = [row for row in split(match["body"], re.compile(r"\\newrow(?![A-Za-z])"))[0] if row]
     cells = tuple(tuple(read(cell) for cell in split(row, re.compile("&"))[0]) for row in rows)
+    if factor:
+        cells = tuple(tuple(read(f"({factor})({cell})") for cell in split(row, re.compile("&"))[0]) for row in rows)
     determinant = match["name"].startswith("v") or text.startswith("|")
     return Matrix(cells, "determinant" if determinant else "matrix")
 
@@ -254,7 +266,7 @@ def _group(text: str) -> Shape | None:
         return None
     left, right = _open_sign(match["left"]), _close_sign(match["right"])
     body = match["body"].strip()
-    if left != "{" and match["left"] != "]" and not _wholly_bracketed(text):
+    if left != "{" and match["left"] != "]" and match["right"] != "[" and not _wholly_bracketed(text):
         return None
     if left == "{":
         return _set(body)

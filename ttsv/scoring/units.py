@@ -4,7 +4,17 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-_METRES = {"mm": "1/1000", "cm": "1/100", "dm": "1/10", "m": "1", "km": "1000", "in": "127/5000", "ft": "381/1250", "yd": "1143/1250", "mi": "201168/125"}
+_METRES = {
+    "mm": "1/1000",
+    "cm": "1/100",
+    "dm": "1/10",
+    "m": "1",
+    "km": "1000",
+    "in": "127/5000",
+    "ft": "381/1250",
+    "yd": "1143/1250",
+    "mi": "201168/125",
+}
 _SECONDS = {"ms": "1/1000", "s": "1", "min": "60", "h": "3600", "day": "86400", "week": "604800"}
 _GRAMS = {"mg": "1/1000", "g": "1", "kg": "1000", "oz": "45359237/1600000", "lb": "45359237/100000"}
 _LITRES = {"ml": "1/1000000", "l": "1/1000"}  # in cubic metres
@@ -36,7 +46,13 @@ class Unit:
 
 def _table() -> dict[str, tuple[str, int, Fraction]]:
     table: dict[str, tuple[str, int, Fraction]] = {}
-    for base, power, units in (("m", 1, _METRES), ("s", 1, _SECONDS), ("g", 1, _GRAMS), ("m", 3, _LITRES), ("dollar", 1, _MONEY)):
+    for base, power, units in (
+        ("m", 1, _METRES),
+        ("s", 1, _SECONDS),
+        ("g", 1, _GRAMS),
+        ("m", 3, _LITRES),
+        ("dollar", 1, _MONEY),
+    ):
         table.update({name: (base, power, Fraction(factor)) for name, factor in units.items()})
     table.update({name: (name, 1, Fraction(factor)) for name, factor in _OTHER.items()})
     return table

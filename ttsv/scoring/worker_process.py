@@ -5,6 +5,7 @@ it always answers; a child that runs too long, outgrows its memory or dies costs
 """
 
 import contextlib
+import ctypes
 import importlib
 import os
 import pickle
@@ -13,7 +14,8 @@ import select
 import signal
 import struct
 import sys
-from typing import BinaryIO, NoReturn
+from collections.abc import Sequence
+from typing import IO, NoReturn
 
 from ttsv.scoring.workers import Reply, read_frame, write_frame
 
@@ -21,17 +23,27 @@ from ttsv.scoring.workers import Reply, read_frame, write_frame
 class Child:
     """A forked process that answers jobs until it is killed."""
 
-    def __init__(self, memory_mb: int) -> None:
+    def __init__(self, memory_mb: int, private: Sequence[IO[bytes]]) -> None:
         job_read, job_write = os.pipe()
         reply_read, reply_write = os.pipe()
+        self.ended = False
         self.pid = os.fork()
         if self.pid == 0:
             os.close(job_write)
             os.close(reply_read)
+            for stream in private:  # or the caller would not see the supervisor die
+                stream.close()
             _serve(os.fdopen(job_read, "rb"), os.fdopen(reply_write, "wb"), memory_mb)
         os.close(job_read)
         os.close(reply_write)
         self.jobs, self.replies = os.fdopen(job_write, "wb"), os.fdopen(reply_read, "rb")
+
+    def alive(self) -> bool:
+        """Tell whether the child can take a job; reaps one that died while idle."""
+        if self.ended or os.waitpid(self.pid, os.WNOHANG) == (0, 0):
+            return not self.ended
+        self.ended = True
+        return False
 
     def run(self, job: bytes, timeout_s: float) -> Reply:
         """Return the child's reply; after ``timeout`` or ``error`` the child is gone."""
@@ -54,6 +66,7 @@ class Child:
 
     def end(self) -> str:
         """Kill and reap the child; say how it ended."""
+        self.ended = True
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
@@ -63,7 +76,8 @@ class Child:
         return f"the worker died ({f'signal {os.WTERMSIG(status)}' if os.WIFSIGNALED(status) else 'exit'})"
 
 
-def _serve(jobs: BinaryIO, replies: BinaryIO, memory_mb: int) -> NoReturn:
+def _serve(jobs: IO[bytes], replies: IO[bytes], memory_mb: int) -> NoReturn:
+    _die_with_parent()
     limit = memory_mb * 2**20
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -73,6 +87,12 @@ def _serve(jobs: BinaryIO, replies: BinaryIO, memory_mb: int) -> NoReturn:
         except (EOFError, struct.error):
             os._exit(0)
         write_frame(replies, pickle.dumps(_answer(job)))
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to kill this process when the supervisor dies, even in the middle of a job."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
 
 
 def _answer(job: bytes) -> Reply:
@@ -102,12 +122,11 @@ def main(timeout_s: float, memory_mb: int, modules: list[str]) -> None:
             job = read_frame(jobs)
         except (EOFError, struct.error):
             break
-        child = child or Child(memory_mb)
+        if child is None or not child.alive():
+            child = Child(memory_mb, (jobs, replies))
         reply = child.run(job, timeout_s)
-        if reply.kind == "timeout" or (reply.kind == "error" and ("died" in str(reply.value) or reply.value == "out of memory")):
-            child = None
         write_frame(replies, pickle.dumps(reply))
-    if child is not None:
+    if child is not None and child.alive():
         child.end()
 
 

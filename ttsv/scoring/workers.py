@@ -16,7 +16,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import IO, Any, Literal
 
 START_S = 60.0
 GRACE_S = 5.0
@@ -30,13 +30,13 @@ class Reply:
     value: Any
 
 
-def write_frame(stream: BinaryIO, payload: bytes) -> None:
+def write_frame(stream: IO[bytes], payload: bytes) -> None:
     """Write a length and that many bytes."""
     stream.write(struct.pack("!I", len(payload)) + payload)
     stream.flush()
 
 
-def read_frame(stream: BinaryIO) -> bytes:
+def read_frame(stream: IO[bytes]) -> bytes:
     """Read what :func:`write_frame` wrote; raises EOFError or struct.error at the end of the stream."""
     (length,) = struct.unpack("!I", stream.read(4))
     payload = stream.read(length)
@@ -90,7 +90,14 @@ class Worker:
         self._end()
         root = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-        command = [sys.executable, "-m", "ttsv.scoring.worker_process", str(self.timeout_s), str(self.memory_mb), *self.modules]
+        command = [
+            sys.executable,
+            "-m",
+            "ttsv.scoring.worker_process",
+            str(self.timeout_s),
+            str(self.memory_mb),
+            *self.modules,
+        ]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

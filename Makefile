@@ -1,0 +1,80 @@
+# ttsv: every target with a line of its own in `make help`. All of them work in the environment that `make setup` makes.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := $(BIN)/python -m ttsv.run
+
+# What the paper's experiments take from the command line.
+MODEL ?= qwen2_5_math_7b
+TASK ?= math500
+METHOD ?= ttsv
+RECIPE ?= paper
+PROMPT ?= release
+LIMIT ?= null
+SEEDS ?= 15
+DATA_DIR ?= null
+ENGINE ?= hf
+VECTOR ?= null
+SCALE ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo full || echo mini)
+ARGS ?=
+
+comma := ,
+empty :=
+space := $(empty) $(empty)
+commas = $(subst $(space),$(comma),$(strip $(1)))
+
+# MODEL is a config of conf/model, a folder or .gguf file, or else a hub id.
+MODEL_ARGS = $(if $(wildcard conf/model/$(MODEL).yaml),model=$(MODEL),$(if $(wildcard $(MODEL)),model=from_folder model.path=$(MODEL),model=from_hub model.id=$(MODEL)))
+
+.PHONY: help setup quickstart reproduce-math500 calibrate tables test check format lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+setup: .venv/ready ## make the environment in .venv from the lock (hashes checked); every other target does so by itself
+
+.venv/ready: requirements.lock .uv.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1); Python 3.11 or newer is needed. Set PYTHON=python3.11"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing the locked environment into .venv (once, about 6 GB with PyTorch's CUDA libraries)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .uv.lock
+	@$(BIN)/uv pip install --python $(BIN)/python --require-hashes --no-deps -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+quickstart: .venv/ready ## optimise and evaluate the embedded model on generated problems, and print the table (minutes, CPU, no network)
+	$(RUN) -m experiment=quickstart $(ARGS)
+
+reproduce-math500: .venv/ready ## the paper's headline; MODEL= TASK= METHOD= RECIPE= PROMPT= LIMIT= SEEDS= DATA_DIR= ENGINE= VECTOR= SCALE=full or mini
+	$(RUN) -m study=$(TASK) $(MODEL_ARGS) task=$(TASK) recipe=$(RECIPE) prompt=$(PROMPT) engine=$(ENGINE) scale=$(SCALE) \
+	  method=$(call commas,none untrained_prefix $(filter-out none untrained_prefix,$(METHOD))) seed=$(call commas,$(SEEDS)) \
+	  limit=$(LIMIT) data_dir=$(DATA_DIR) vector=$(VECTOR) $(ARGS)
+
+calibrate: .venv/ready ## choose the learning rate of recipe=corrected by an unsupervised rule, on the embedded model
+	$(RUN) -m experiment=calibrate $(ARGS)
+	$(BIN)/python -m ttsv.calibrate results/runs/calibrate
+
+tables: .venv/ready ## make the summaries of all studies again, from the run records alone
+	$(BIN)/python -m ttsv.report
+
+test: .venv/ready ## the whole test suite
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: .venv/ready ## ruff, mypy --strict and the import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/ready ## let ruff mend style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: .venv/ready ## resolve the dependencies again into requirements.lock
+	$(BIN)/uv pip compile --python-version 3.11 --universal --generate-hashes --no-emit-index-url --all-extras --no-header --quiet pyproject.toml -o requirements.lock
+
+clean: ## remove results/stages and results/runs (asks first)
+	@read -p "delete results/stages and results/runs? [y/N] " answer && [ "$$answer" = y ] && rm -rf results/stages results/runs
