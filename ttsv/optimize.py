@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -24,7 +24,7 @@ from ttsv.loss import entropy_gradient
 from ttsv.models import LanguageModel
 from ttsv.optimization import Optimization, Seeds, learning_rate_factor, rows_of_update
 from ttsv.progress import bar
-from ttsv.records import Completion, Prompt
+from ttsv.records import Completion, Prompt, UserError
 from ttsv.soft_prompt import SoftPrompt, initialize, load_soft_prompt
 from ttsv.store import write_atomically
 
@@ -79,10 +79,15 @@ class Checkpoints:
         path = self.folder / CHECKPOINT
         if not path.exists():
             return None
-        with safe_open(path, "pt") as file:
-            return State(
-                **{name: file.get_tensor(name) for name in file.keys()}, **json.loads(file.metadata()["state"])
-            )
+        try:
+            with safe_open(path, "pt") as file:
+                return State(
+                    **{name: file.get_tensor(name) for name in file.keys()}, **json.loads(file.metadata()["state"])
+                )
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path} is damaged ({error}); delete {self.folder} and run the same command again"
+            ) from error
 
     def save_vectors(self, state: State) -> None:
         """Keep the vectors of this update."""

@@ -1,11 +1,12 @@
 """The finished batches of a generation that is not finished, so that an interruption costs one batch at most."""
 
 import json
+import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ttsv.records import Completion
+from ttsv.records import Completion, UserError
 from ttsv.store import write_atomically
 
 
@@ -22,21 +23,36 @@ class Partial:
         write_atomically(self.folder / f"batch_{len(self._files()):05d}.json", json.dumps(content))
 
     def completions(self) -> dict[tuple[str, int], Completion]:
-        """Return what is finished, by problem id and sample."""
-        rows = [row for file in self._files() for row in json.loads(file.read_text())["completions"]]
-        found = [Completion(**{**row, "token_ids": tuple(row["token_ids"])}) for row in rows]
+        """Return what is finished, by problem id and sample.
+
+        Raises:
+            UserError: naming a batch file that cannot be read.
+        """
+        found = [row for file in self._files() for row in _read(file).completions]
         return {(c.problem_id, c.sample): c for c in found}
 
     def seconds(self) -> float:
         """Return the seconds that the finished batches took, over all attempts."""
-        return float(sum(json.loads(file.read_text())["seconds"] for file in self._files()))
+        return float(sum(_read(file).seconds for file in self._files()))
 
     def remove(self) -> None:
-        """Delete the batches."""
-        for file in self._files():
-            file.unlink()
-        if self.folder.exists():
-            self.folder.rmdir()
+        """Delete the batches, and what a killed process left half written beside them."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("batch_*.json"))
+
+
+@dataclass(frozen=True)
+class _Batch:
+    completions: list[Completion]
+    seconds: float
+
+
+def _read(file: Path) -> _Batch:
+    try:
+        content = json.loads(file.read_text())
+        rows = [Completion(**{**row, "token_ids": tuple(row["token_ids"])}) for row in content["completions"]]
+        return _Batch(rows, float(content["seconds"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is damaged ({error!r}); delete it and run the same command again") from error

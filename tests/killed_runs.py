@@ -1,0 +1,60 @@
+"""A small run that can be killed at a chosen write, in a process of its own: what the tests of interruption drive."""
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tiny_models import evaluation, recipe, some_prompts
+
+from ttsv import stages
+from ttsv.engines.hf import HFEngine
+from ttsv.methods.base import Setting
+from ttsv.methods.ttsv import TTSV
+from ttsv.models import open_source
+from ttsv.optimization import Seeds
+from ttsv.sampling import Sampling
+from ttsv.store import Store
+from ttsv.weights import ModelConfig
+
+
+def kill_at_write(number: int) -> None:
+    """Send this process SIGKILL in the middle of its ``number``-th atomic write, before anything of it is in place."""
+    whole, count = os.fsync, iter(range(1, 10**9))
+
+    def fsync(descriptor: int) -> None:
+        whole(descriptor)
+        if next(count) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    os.fsync = fsync
+
+
+def run(model: str, results: str, cache: str, recipe_name: str, kill_at: int | None) -> None:
+    """Adapt and generate into ``results``; killed at a write if ``kill_at`` says so."""
+    os.environ["TTSV_CACHE"] = cache
+    torch.set_num_threads(1)
+    lm = open_source(ModelConfig("tiny", path=model)).load(torch.float32, torch.device("cpu"))
+    if kill_at is not None:
+        kill_at_write(kill_at)
+    prompts, store = some_prompts(5), Store(Path(results))
+    budget: dict[str, Any] = {"epochs": 4} if recipe_name == "paper" else {"updates": 8, "batch_size": 3}
+    setting = Setting(recipe(recipe_name, **budget), Seeds(1, 2, 3), prompts, {}, "prompts", HFEngine(), {})
+    adapted = stages.adapt(store, TTSV(), setting, lambda: lm, dict)
+    decoding = replace(
+        evaluation("corrected").decoding, sampling=Sampling(8, temperature=1.0), batch_size=2, sort_by_length=True
+    )
+    sampled = evaluation("corrected", decoding=decoding, samples=2)
+    stages.generate(
+        store,
+        "tiny",
+        sampled.requests(prompts),
+        stages.read_adaptation(adapted.stage.path),
+        sampled.resolved(lm.generation_config),
+        HFEngine(),
+        {},
+        lambda: lm,
+        dict,
+    )

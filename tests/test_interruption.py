@@ -1,0 +1,108 @@
+"""SIGKILL at any moment, the same command again: bit for bit the result of an uninterrupted run, with nothing done twice."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+from multiprocessing import forkserver
+from pathlib import Path
+from typing import Any
+
+import killed_runs
+import pandas as pd
+import pytest
+from safetensors.torch import load_file
+from tiny_models import save_folder
+
+from ttsv.store import read_manifest
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_folder(tmp_path_factory.mktemp("models") / "tiny", "qwen2"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server() -> None:
+    """Start the server that the attempts are forked from, torch imported once; it finds its modules through PYTHONPATH alone."""
+    before = os.environ.get("PYTHONPATH")
+    here = Path(__file__).resolve().parent
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(here), str(here.parent)])
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["killed_runs"])
+    forkserver.ensure_running()
+    if before is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before
+
+
+def start(model: str, results: Path, recipe: str, kill_at: int | None = None) -> Any:
+    """Start one attempt in a fresh process that shares nothing with this one."""
+    arguments = (model, str(results), str(results.parent / "cache"), recipe, kill_at)
+    process = multiprocessing.get_context("forkserver").Process(target=killed_runs.run, args=arguments)
+    process.start()
+    return process
+
+
+def finish(process: Any) -> int:
+    process.join(120)
+    assert process.exitcode is not None
+    return int(process.exitcode)
+
+
+def only(folder: Path, kind: str) -> Path:
+    (found,) = [p for p in (folder / kind).iterdir() if not p.name.startswith(".")]
+    read_manifest(found)
+    return found
+
+
+def outcome(results: Path) -> tuple[Any, ...]:
+    """Everything that a run gives, without what tells how long it took."""
+    adapted, generated = only(results, "adapt"), only(results, "generate")
+    history = [json.loads(line) for line in (adapted / "history.jsonl").read_text().splitlines()]
+    for row in history:
+        del row["seconds_rollout"], row["seconds_loss"]
+    vectors = {
+        p.name: load_file(p)["soft_prompt"].numpy().tobytes()
+        for p in [adapted / "vector.safetensors", *sorted((adapted / "vectors").iterdir())]
+    }
+    completions = pd.read_parquet(generated / "completions.parquet")
+    completions["token_ids"] = completions["token_ids"].map(tuple)
+    return vectors, history, completions.to_dict("records"), sorted(read_manifest(adapted)["files"])
+
+
+@pytest.mark.parametrize("recipe", ["corrected", "paper"])
+def test_a_run_killed_at_any_write_ends_as_if_it_had_not_been(model: str, tmp_path: Path, recipe: str) -> None:
+    assert finish(start(model, tmp_path / "whole", recipe)) == 0
+    expected = outcome(tmp_path / "whole")
+    assert len(expected[1]) == (8 if recipe == "corrected" else 4)
+    moments = random.Random(recipe)
+    deaths = 0
+    while finish(start(model, tmp_path / "killed", recipe, moments.choice([2, 3, 4, 5, 7]))) != 0:
+        deaths += 1
+        assert deaths < 40
+    assert deaths >= 3
+    assert outcome(tmp_path / "killed") == expected
+
+
+def test_a_run_killed_by_the_clock_ends_as_if_it_had_not_been(model: str, tmp_path: Path) -> None:
+    began = time.perf_counter()
+    assert finish(start(model, tmp_path / "whole", "corrected")) == 0
+    duration, moments = time.perf_counter() - began, random.Random(4)
+    for _ in range(4):
+        process = start(model, tmp_path / "killed", "corrected")
+        time.sleep(moments.uniform(0.3, 0.9) * duration)
+        os.kill(process.pid, signal.SIGKILL)
+        finish(process)
+    assert finish(start(model, tmp_path / "killed", "corrected")) == 0
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
+
+
+def test_two_processes_at_once_give_one_result(model: str, tmp_path: Path) -> None:
+    processes = [start(model, tmp_path / "shared", "corrected") for _ in range(2)]
+    assert [finish(p) for p in processes] == [0, 0]
+    assert finish(start(model, tmp_path / "whole", "corrected")) == 0
+    assert outcome(tmp_path / "shared") == outcome(tmp_path / "whole")
+    assert not list((tmp_path / "shared").rglob(".work-*"))

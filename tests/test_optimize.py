@@ -1,0 +1,239 @@
+"""The loop: AdamW's steps, the course of a run, what stops it, and which vector it reports."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_models import WIDTH, recipe, some_prompts, tiny_lm
+from torch import Tensor
+
+from ttsv import optimize as module
+from ttsv.engines.hf import HFEngine
+from ttsv.optimization import Optimization, Seeds, learning_rate_factor
+from ttsv.optimize import Checkpoints, Result, optimize
+from ttsv.records import UserError
+from ttsv.soft_prompt import initialize
+
+SEEDS = Seeds(15, 16, 17)
+FIELDS = {
+    "update",
+    "epoch",
+    "entropy",
+    "gradient_norm",
+    "distance",
+    "relative_distance",
+    "learning_rate",
+    "response_length",
+    "response_tokens",
+    "cap_hit_rate",
+    "boxed_rate",
+    "repetition",
+    "distinct_responses",
+    "prompt_tokens",
+    "seconds_rollout",
+    "seconds_loss",
+}
+
+
+def run(
+    folder: Path, options: Optimization, seeds: Seeds = SEEDS, prompts: int = 4, every: int = 1, **model: Any
+) -> Result:
+    return optimize(tiny_lm(**model), some_prompts(prompts), options, seeds, HFEngine(), Checkpoints(folder), every)
+
+
+def with_gradient(monkeypatch: pytest.MonkeyPatch, gradient: Callable[[Tensor], Tensor]) -> None:
+    """Let the loss's gradient be a function of the vectors alone."""
+
+    def fake(lm: Any, vectors: Tensor, *rest: Any) -> tuple[float, Tensor]:
+        found = gradient(vectors)
+        return float(found.sum()), found
+
+    monkeypatch.setattr(module, "entropy_gradient", fake)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"learning_rate": 1e-2, "learning_rate_unit": "absolute"},
+        {"learning_rate": 0.5, "learning_rate_unit": "initial_rms", "weight_decay": 0.1, "adam_eps": 1e-2},
+        {"learning_rate": 1e-2, "learning_rate_unit": "absolute", "clip_norm": 0.5},
+        {"learning_rate": 1e-2, "updates": None, "epochs": 4, "schedule": "constant_within_epoch", "batch_size": 2},
+    ],
+)
+def test_steps_are_those_of_torchs_adamw_under_the_schedule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    options = recipe("corrected", **{"updates": 8, "batch_size": 4, **changes})
+    with_gradient(monkeypatch, lambda vectors: torch.sin(3 * vectors) + vectors**2)
+    got = run(tmp_path, options)
+
+    start = initialize(options.initialization, options.length, tiny_lm(), SEEDS.initialization)
+    parameter = torch.nn.Parameter(start.clone())
+    optimizer = torch.optim.AdamW([parameter], lr=1.0, eps=options.adam_eps, weight_decay=options.weight_decay)
+    unit = float(start.pow(2).mean().sqrt()) if options.learning_rate_unit == "initial_rms" else 1.0
+    for update in range(8):
+        optimizer.param_groups[0]["lr"] = options.learning_rate * unit * learning_rate_factor(options, 4, update)
+        parameter.grad = torch.sin(3 * parameter.detach()) + parameter.detach() ** 2
+        if options.clip_norm:
+            torch.nn.utils.clip_grad_norm_([parameter], options.clip_norm)
+        optimizer.step()
+    torch.testing.assert_close(got.vectors, parameter.detach(), rtol=0, atol=0)
+    assert got.history[-1]["distance"] == pytest.approx(float((parameter.detach() - start).norm()))
+
+
+def test_a_history_row_has_every_field_and_they_are_right(tmp_path: Path) -> None:
+    options = recipe("corrected", updates=3, batch_size=3)
+    result = run(tmp_path, options, prompts=5)
+    assert [row["update"] for row in result.history] == [1, 2, 3]
+    assert [row["epoch"] for row in result.history] == [0, 0, 1]
+    for row in result.history:
+        assert set(row) == FIELDS
+        assert row["response_tokens"] == pytest.approx(row["response_length"] * (2 if row["update"] == 2 else 3))
+        assert 0 <= row["cap_hit_rate"] <= 1
+        assert row["response_length"] <= options.rollout.max_new_tokens
+        assert row["seconds_rollout"] > 0
+    assert result.reported_update == 3
+    assert result.note is None
+
+
+@pytest.mark.parametrize("name", ["paper", "corrected"])
+def test_entropy_falls_when_it_is_minimised(tmp_path: Path, name: str) -> None:
+    changes = {"epochs": 20} if name == "paper" else {"updates": 20, "batch_size": 4}
+    options = recipe(name, **{**changes, "learning_rate": 0.5, "learning_rate_unit": "absolute"})
+    entropies = [row["entropy"] for row in run(tmp_path, options).history]
+    assert sum(entropies[-4:]) < 0.9 * sum(entropies[:4])
+
+
+def test_seeds_are_separate(tmp_path: Path) -> None:
+    def course(number: int, seeds: Seeds) -> tuple[Tensor, list[Any]]:
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        result = run(folder, recipe("corrected", updates=2, batch_size=2), seeds)
+        return Checkpoints(folder).load_vectors(0), [row["prompt_tokens"] for row in result.history] + [result.vectors]
+
+    same, again, initial, order, rollout = (
+        course(n, seeds)
+        for n, seeds in enumerate([SEEDS, SEEDS, Seeds(99, 16, 17), Seeds(15, 99, 17), Seeds(15, 16, 99)])
+    )
+    assert torch.equal(same[1][-1], again[1][-1])
+    assert not torch.equal(same[0], initial[0])
+    assert torch.equal(same[0], order[0])
+    assert torch.equal(same[0], rollout[0])
+    assert same[1][:-1] == initial[1][:-1] == rollout[1][:-1]
+    assert same[1][:-1] != order[1][:-1]
+    assert not torch.equal(same[1][-1], rollout[1][-1])
+
+
+@pytest.mark.parametrize("every", [1, 3, 100])
+def test_how_often_the_state_is_kept_changes_nothing(
+    tmp_path: Path, every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = recipe("corrected", updates=7, batch_size=2)
+    (tmp_path / "whole").mkdir()
+    expected = run(tmp_path / "whole", options).vectors
+
+    class StoppedError(Exception):
+        pass
+
+    calls = iter(range(100))
+    whole = module._one_update
+
+    def stop_at_five(*arguments: Any) -> None:
+        if next(calls) == 5:
+            raise StoppedError
+        whole(*arguments)
+
+    (tmp_path / "stopped").mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_one_update", stop_at_five)
+        with pytest.raises(StoppedError):
+            run(tmp_path / "stopped", options, every=every)
+    kept = Checkpoints(tmp_path / "stopped").load()
+    assert (kept.update if kept else 0) == {1: 5, 3: 3, 100: 0}[every]
+    assert torch.equal(run(tmp_path / "stopped", options, every=every).vectors, expected)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_gradient_that_is_not_finite_stops_with_the_last_good_vector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: float
+) -> None:
+    options = recipe("corrected", updates=6, batch_size=4, save_every=1)
+    calls = iter(range(100))
+    with_gradient(monkeypatch, lambda vectors: vectors * (bad if next(calls) >= 3 else 1.0))
+    result = run(tmp_path, options)
+    assert result.note is not None
+    assert "diverged" in result.note
+    assert "update 4" in result.note
+    assert result.reported_update == 3
+    assert len(result.history) == 3
+    assert torch.equal(result.vectors, Checkpoints(tmp_path).load_vectors(3))
+    assert bool(result.vectors.isfinite().all())
+    again = run(tmp_path, options)
+    assert torch.equal(again.vectors, result.vectors)
+    assert again.note == result.note
+
+
+def test_an_exploding_norm_stops_with_the_last_good_vector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = recipe("corrected", updates=6, batch_size=4, learning_rate=1e6, learning_rate_unit="absolute")
+    calls = iter(range(100))
+    with_gradient(
+        monkeypatch, lambda vectors: torch.zeros_like(vectors) if next(calls) < 2 else torch.ones_like(vectors)
+    )
+    result = run(tmp_path, options)
+    assert result.note is not None
+    assert "norm reached" in result.note
+    assert result.reported_update == 2
+    assert torch.equal(result.vectors, Checkpoints(tmp_path).load_vectors(0))
+
+
+def collapse_at(monkeypatch: pytest.MonkeyPatch, update: int) -> None:
+    monkeypatch.setattr(module, "detect", lambda history: "length: short" if len(history) >= update else None)
+
+
+@pytest.mark.parametrize(("save_every", "seen_at", "reported"), [(1, 11, 3), (2, 11, 2), (4, 14, 4), (4, 8, 0)])
+def test_before_collapse_reports_a_saved_vector_from_before_it_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_every: int, seen_at: int, reported: int
+) -> None:
+    collapse_at(monkeypatch, seen_at)
+    with_gradient(monkeypatch, torch.sin)
+    result = run(tmp_path, recipe("corrected", updates=16, batch_size=4, save_every=save_every))
+    assert result.reported_update == reported
+    assert torch.equal(result.vectors, Checkpoints(tmp_path).load_vectors(reported))
+    assert result.note == f"collapsed (length: short) at update {seen_at}; the vector of update {reported} is reported"
+    assert len(result.history) == 16
+
+
+def test_last_reports_the_last_vector_and_names_the_collapse_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collapse_at(monkeypatch, 9)
+    with_gradient(monkeypatch, torch.sin)
+    result = run(tmp_path, recipe("corrected", updates=12, batch_size=4, reported="last"))
+    assert (result.reported_update, result.note) == (12, "collapsed (length: short) at update 9")
+    assert torch.equal(result.vectors, Checkpoints(tmp_path).load_vectors(12))
+
+
+def test_vectors_are_kept_every_so_many_updates_and_at_the_end(tmp_path: Path) -> None:
+    run(tmp_path, recipe("corrected", updates=5, batch_size=4, save_every=2))
+    kept = sorted(p.stem for p in (tmp_path / "vectors").glob("*.safetensors"))
+    assert kept == ["update_00000", "update_00002", "update_00004", "update_00005"]
+    assert Checkpoints(tmp_path).load_vectors(0).shape == (3, WIDTH)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    options = recipe("corrected", updates=2, batch_size=4)
+    run(tmp_path, options)
+    file = tmp_path / "checkpoint.safetensors"
+    for content in (file.read_bytes()[:-50], b"", file.read_bytes().replace(b'\\"update\\"', b'\\"updote\\"')):
+        file.write_bytes(content)
+        with pytest.raises(UserError, match=r"checkpoint\.safetensors is damaged"):
+            run(tmp_path, options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_vector_stays_in_fp32_whatever_the_model_computes_in(tmp_path: Path, dtype: torch.dtype) -> None:
+    result = run(tmp_path, recipe("corrected", updates=2, batch_size=4), dtype=dtype)
+    assert result.vectors.dtype == torch.float32
+    assert not torch.equal(result.vectors, result.vectors.to(torch.bfloat16).float())
