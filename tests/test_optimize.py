@@ -12,7 +12,7 @@ from torch import Tensor
 from ttsv import optimize as module
 from ttsv.engines.hf import HFEngine
 from ttsv.optimization import Optimization, Seeds, learning_rate_factor
-from ttsv.optimize import Checkpoints, Result, optimize
+from ttsv.optimize import CHECKPOINT, Checkpoints, Result, optimize
 from ttsv.records import UserError
 from ttsv.soft_prompt import initialize
 
@@ -101,9 +101,9 @@ def test_a_history_row_has_every_field_and_they_are_right(tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", ["paper", "corrected"])
 def test_entropy_falls_when_it_is_minimised(tmp_path: Path, name: str) -> None:
     changes = {"epochs": 20} if name == "paper" else {"updates": 20, "batch_size": 4}
-    options = recipe(name, **{**changes, "learning_rate": 0.5, "learning_rate_unit": "absolute"})
+    options = recipe(name, **{**changes, "learning_rate": 0.3, "learning_rate_unit": "absolute"})
     entropies = [row["entropy"] for row in run(tmp_path, options).history]
-    assert sum(entropies[-4:]) < 0.9 * sum(entropies[:4])
+    assert sum(entropies[-5:]) < 0.95 * sum(entropies[:5])
 
 
 def test_seeds_are_separate(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_vectors_are_kept_every_so_many_updates_and_at_the_end(tmp_path: Path) -
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     options = recipe("corrected", updates=2, batch_size=4)
     run(tmp_path, options)
-    file = tmp_path / "checkpoint.safetensors"
+    file = tmp_path / CHECKPOINT
     for content in (file.read_bytes()[:-50], b"", file.read_bytes().replace(b'\\"update\\"', b'\\"updote\\"')):
         file.write_bytes(content)
         with pytest.raises(UserError, match=r"checkpoint\.safetensors is damaged"):

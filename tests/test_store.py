@@ -13,7 +13,18 @@ from typing import Any
 import pytest
 
 from ttsv import store as store_module
-from ttsv.store import KEY, MANIFEST, DamagedStageError, Stage, Store, digest, once, read_manifest, write_atomically
+from ttsv.store import (
+    KEY,
+    MANIFEST,
+    UNFINISHED,
+    DamagedStageError,
+    Stage,
+    Store,
+    digest,
+    once,
+    read_manifest,
+    write_atomically,
+)
 
 KEY_A = {"model": "m", "options": {"rate": 0.1, "names": ["a", "b"]}}
 
@@ -175,6 +186,16 @@ def test_an_atomic_write_that_fails_leaves_the_old_content(tmp_path: Path, monke
     with pytest.raises(OSError, match="no space"):
         write_atomically(file, "new")
     assert file.read_text() == "old"
+
+
+def test_what_serves_an_interrupted_run_alone_does_not_enter_the_result(tmp_path: Path) -> None:
+    stage = stage_in(tmp_path)
+    with stage.open_work() as work:
+        (work / UNFINISHED).mkdir()
+        (work / UNFINISHED / "checkpoint").write_text("half way")
+    finish(stage)
+    assert not (stage.path / UNFINISHED).exists()
+    assert stage.is_complete()
 
 
 def test_temporary_files_of_a_killed_writer_do_not_enter_the_result(tmp_path: Path) -> None:

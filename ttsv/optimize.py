@@ -26,11 +26,11 @@ from ttsv.optimization import Optimization, Seeds, learning_rate_factor, rows_of
 from ttsv.progress import bar
 from ttsv.records import Completion, Prompt, UserError
 from ttsv.soft_prompt import SoftPrompt, initialize, load_soft_prompt
-from ttsv.store import write_atomically
+from ttsv.store import UNFINISHED, write_atomically
 
 log = logging.getLogger(__name__)
 
-CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT = f"{UNFINISHED}/checkpoint.safetensors"
 DIVERGED_GROWTH = 1000.0
 """A vector this many times its initial norm has left every useful region."""
 
@@ -62,7 +62,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """Where a run's state and its saved vectors lie: ``folder/checkpoint.safetensors`` and ``folder/vectors/update_N.safetensors``."""
+    """Where a run's state and its saved vectors lie: :data:`CHECKPOINT`, and ``vectors/update_N.safetensors``, which stay."""
 
     folder: Path
 
@@ -72,6 +72,7 @@ class Checkpoints:
             name: getattr(state, name).contiguous() for name in ("initial", "vectors", "first_moment", "second_moment")
         }
         rest = {name: getattr(state, name) for name in ("update", "history", "diverged", "collapsed", "collapsed_at")}
+        (self.folder / CHECKPOINT).parent.mkdir(exist_ok=True)
         write_atomically(self.folder / CHECKPOINT, save(tensors, {"state": json.dumps(rest)}))
 
     def load(self) -> State | None:
@@ -98,10 +99,6 @@ class Checkpoints:
     def load_vectors(self, update: int) -> Tensor:
         """Return the vectors kept of an update."""
         return load_soft_prompt(self._vectors(update)).vectors
-
-    def remove(self) -> None:
-        """Delete the checkpoint; the saved vectors stay."""
-        (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
     def _vectors(self, update: int) -> Path:
         return self.folder / "vectors" / f"update_{update:05d}.safetensors"

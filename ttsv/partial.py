@@ -1,7 +1,6 @@
 """The finished batches of a generation that is not finished, so that an interruption costs one batch at most."""
 
 import json
-import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,10 +33,6 @@ class Partial:
     def seconds(self) -> float:
         """Return the seconds that the finished batches took, over all attempts."""
         return float(sum(_read(file).seconds for file in self._files()))
-
-    def remove(self) -> None:
-        """Delete the batches, and what a killed process left half written beside them."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("batch_*.json"))

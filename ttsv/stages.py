@@ -18,7 +18,7 @@ from ttsv.models import LanguageModel
 from ttsv.partial import Partial
 from ttsv.progress import bar
 from ttsv.soft_prompt import load_soft_prompt
-from ttsv.store import Outcome, Store, digest, once, write_json, write_rows
+from ttsv.store import UNFINISHED, Outcome, Store, digest, once, write_json, write_rows
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def generate(
 
     def compute(work: Path) -> None:
         lm = load()
-        partial = Partial(work / "partial")
+        partial = Partial(work / UNFINISHED)
         done = partial.completions()
         left = [r for r in requests if (r.prompt.problem_id, r.sample) not in done]
         budget = decoding.sampling.max_new_tokens
@@ -110,6 +110,5 @@ def generate(
             work / PROMPTS, [{"problem_id": p.problem_id, "tokens": len(p.token_ids), "text": p.text} for p in prompts]
         )
         write_json(work / METRICS, {"seconds": partial.seconds(), "decoding": asdict(decoding)})
-        partial.remove()
 
     return once(store.stage("generate", label, key), compute, provenance)

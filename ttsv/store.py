@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ MANIFEST = "manifest.json"
 KEY = "key.json"
 LOG = "log.txt"
 PROVENANCE = "provenance.json"
+UNFINISHED = "unfinished"
+"""Folder inside a working folder for what serves an interrupted run alone; it is not part of the result."""
 
 
 class DamagedStageError(UserError):
@@ -127,11 +130,11 @@ class Stage:
         """Turn the working folder into the finished stage directory, at once."""
         for leftover in self.work.rglob(".*.tmp"):
             leftover.unlink()
-        files = {name: file_sha256(self.work / name) for name in _files_below(self.work) if name not in (KEY, MANIFEST)}
+        names = [name for name in _files_below(self.work) if name not in (KEY, MANIFEST)]
+        files = {name: file_sha256(self.work / name) for name in names if not name.startswith(f"{UNFINISHED}/")}
         manifest = {"kind": self.kind, "digest": self.digest, "key": self.key, "files": files}
         write_atomically(self.work / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))
-        (self.work / KEY).unlink(missing_ok=True)
-        self.work.rename(self.path)
+        self._finish_commit()
 
     def _check_work(self) -> None:
         """Refuse a working folder that is not this stage's; give an empty one its key."""
@@ -152,8 +155,9 @@ class Stage:
             raise DamagedStageError(f"{key_file} belongs to another result; {remedy}")
 
     def _finish_commit(self) -> None:
-        """Finish a commit that was cut off between its manifest and its rename."""
+        """Move a working folder whose manifest is written into its place; also where a commit was cut off before that."""
         if (self.work / MANIFEST).exists() and not self.path.exists():
+            shutil.rmtree(self.work / UNFINISHED, ignore_errors=True)
             (self.work / KEY).unlink(missing_ok=True)
             self.work.rename(self.path)
 

@@ -30,17 +30,15 @@ class TTSV:
 
     def adapt(self, lm: LanguageModel, setting: Setting, work: Path) -> Adapted:
         """Optimise, going on from a checkpoint in ``work`` if there is one."""
-        checkpoints = Checkpoints(work)
         result = optimize(
             lm,
             setting.prompts,
             setting.optimization,
             setting.seeds,
             setting.engine,
-            checkpoints,
+            Checkpoints(work),
             setting.checkpoint_every,
         )
-        checkpoints.remove()
         metadata = {
             "method": self.name,
             "update": result.reported_update,
