@@ -108,7 +108,7 @@ class Comparison:
             return is_name(gold.sides[0]) and self.same(read(gold.sides[-1]), answer)
         assert isinstance(answer, Equation)
         value = stated_value(answer)
-        return value is not None and self.same(gold, value)
+        return value is not None and self.same(gold, read(value))
 
     def _as_sets(self, gold: Shape, answer: Shape) -> bool | None:
         kinds = (Inequality, UnionOf, Member)
@@ -149,6 +149,8 @@ class Comparison:
         return sign != 0 and gold.operators[0] == (operator if sign > 0 else turned.get(operator, operator))
 
     def _collections(self, gold: Shape, answer: Shape) -> bool:
+        if isinstance(answer, Listing) and answer.joiner == "or" and not _is_collection(gold):
+            return all(self.same(gold, item) for item in answer.items)  # one value in two spellings
         left, right = _items(gold), _items(answer)
         tuple_side = _tuple_beside_list(gold, answer)
         if tuple_side is not None:

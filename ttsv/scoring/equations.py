@@ -4,8 +4,7 @@ import re
 
 from ttsv.scoring.normalize import compact
 from ttsv.scoring.quantity import read_number
-from ttsv.scoring.reading import read
-from ttsv.scoring.shape import Equation, Shape
+from ttsv.scoring.shape import Equation
 
 _NAME = re.compile(
     r"(?:[A-Za-z]|\\(?!frac|sqrt|sum|int|pi)[A-Za-z]+)(?:\{\w+\})?'*(?:_(?:\{[^{}]*\}|\w))?'*(?:\((?:[A-Za-z]|\\[a-z]+|-?\d+)(?:,[A-Za-z0-9]+)*\))?"
@@ -23,13 +22,13 @@ def _is_zero(side: str) -> bool:
     return read_number(side) == 0
 
 
-def stated_value(equation: Equation) -> Shape | None:
+def stated_value(equation: Equation) -> str | None:
     """Return the value an equation states for a name or a quantity; None for one that is still to be solved."""
     first, last = equation.sides[0], equation.sides[-1]
     if is_name(last) and not is_name(first):
-        return read(first)
+        return first
     if is_name(first) or not _to_be_solved(first, last):
-        return read(last)
+        return last
     return None
 
 

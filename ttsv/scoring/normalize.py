@@ -40,7 +40,7 @@ def normalize(text: str) -> str:
 
 def compact(text: str) -> str:
     """Return a normalized text without the spaces that mean nothing, for comparison as a string."""
-    text = re.sub(r"(\\[A-Za-z]+) (?=[A-Za-z])", "\\1\x00", text)
+    text = re.sub(r"(\\[A-Za-z]+) (?=[A-Za-z])|(?<=\d) (?=\d)", "\\1\x00", text)
     return text.replace(" ", "").replace("\x00", " ")
 
 
@@ -61,6 +61,11 @@ def _plain_characters(text: str) -> str:
 
 def _rows(text: str) -> str:
     r"""Name the end of a matrix row, ``\\\\``, and repair doubled backslashes such as ``\\\\frac`` outside matrices."""
+    cases = re.fullmatch(
+        r"(?:\\left)?\s*(?:\\\{)?\s*\\begin\{(cases|aligned)\}(.*)\\end\{\1\}(?:\s*\\right\.)?", text.strip()
+    )
+    if cases and r"\begin" not in cases[2]:
+        return re.sub(r",?\s*\\\\", lambda _: ", ", cases[2].strip().removesuffix("\\\\")).replace("&", " ")
     if r"\begin" not in text:
         return re.sub(r"\\\\(?=[A-Za-z])", lambda _: "\\", text)
     return re.sub(r"\\\\(?:\s*\[\d+(?:\.\d+)?(?:pt|ex|em|mm)\])?|\\cr(?![A-Za-z])", lambda _: r"\newrow ", text)

@@ -90,6 +90,8 @@ def _decimal(text: str) -> Fraction:
 def _unsigned(text: str) -> Fraction | None:
     if match := _PLAIN.fullmatch(text):
         return _decimal(match["m"])
+    if re.fullmatch(r"\d{1,3}(?: \d{3})+(?:\.\d+)?", text):
+        return _decimal(text.replace(" ", ""))
     if match := _FRACTION.fullmatch(text):
         return _ratio(match["n1"] or match["n2"], match["d1"] or match["d2"])
     if match := _E_NOTATION.fullmatch(text):

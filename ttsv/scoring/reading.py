@@ -3,6 +3,7 @@
 import re
 from itertools import product
 
+from ttsv.scoring.equations import is_name
 from ttsv.scoring.normalize import UnreadableError, matching_parenthesis
 from ttsv.scoring.quantity import read_quantity
 from ttsv.scoring.shape import (
@@ -109,7 +110,9 @@ def _text_answer(text: str) -> Words | None:
         whole = re.fullmatch(r"\\text\s*\{([^{}]*)\}", text)
         if whole:
             inside = whole[1].strip()
-            return None if re.fullmatch(r"[-+]?[\d.,/]+\s*(?:\\?%)?", inside) or not inside else Words(inside)
+            several = re.search(r",|;|\band\b|\bor\b", inside) is not None
+            number = re.fullmatch(r"[-+]?[\d.,/]+\s*(?:\\?%)?", inside) is not None
+            return None if several or number or not inside else Words(inside)
         if _WORD_SEPARATOR.search(text) or re.search(_RELATION, text):
             return None
         core = read_quantity(re.sub(r"_\s*\{\s*\\text\s*\{[^{}]*\}\s*\}|_\s*\\text\s*\{[^{}]*\}", "", text)).core
@@ -121,11 +124,16 @@ def _text_answer(text: str) -> Words | None:
     return None
 
 
+_JOINERS = {"and": "and|wedge", "or": "or|vee"}
+
+
 def _listing(text: str) -> Shape | None:
+    whole = re.fullmatch(r"\\text\s*\{([^{}]*)\}", text)
+    text = whole[1].strip() if whole else text
     if _THOUSANDS.fullmatch(text):
         return None
     parts, found = split(text, _WORD_SEPARATOR)
-    joiner = "and" if found and all(re.search(r"and|land|wedge", f) for f in found) else ","
+    joiner = next((j for j, words in _JOINERS.items() if found and all(re.search(words, f) for f in found)), ",")
     items: list[str] = []
     for part in parts:
         items.extend(_comma_parts(part.strip(" ,;")))
@@ -176,7 +184,10 @@ def _relation(text: str) -> Shape | None:
     if not operators:
         return None
     if r"\approx" in operators:
-        return read(sides[operators.index(r"\approx")]) if operators[0] == r"\approx" else Equation(tuple(sides[:-1]))
+        exact = sides[: operators.index(r"\approx") + 1]
+        if len(exact) > 1:
+            return Equation(tuple(exact))
+        return Equation(tuple(sides[:2])) if is_name(exact[0]) else read(exact[0])
     if all(operator == "=" for operator in operators):
         if not all(sides):
             raise UnreadableError("an equation lacks a side")

@@ -22,7 +22,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Values without brackets: unordered, repetitions count; ``joiner`` is "and" where that word joined them."""
+    """Values without brackets: unordered, repetitions count; ``joiner`` is the word between them, if one."""
 
     items: tuple["Shape", ...]
     joiner: str = ","
