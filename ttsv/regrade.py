@@ -1,9 +1,10 @@
 r"""Grade a file of completions, or explain one of its verdicts.
 
-``python -m ttsv.regrade FILE.jsonl --gold-key K --completion-key K --out OUT.jsonl [--grader math_verify|release|choice]``
-writes a row ``{"index", "correct", "answer", "flag", "why"}`` for each completion and prints the accuracy with its 95 %
-Wilson interval and the counts of the flags. A completion is a string or a list of strings; a list of several gives one output
-row each, with the same ``index`` and a ``sample`` number. ``--explain N`` prints how row N is extracted, parsed and compared instead.
+``python -m ttsv.regrade FILE.jsonl --gold-key K --completion-key K --out OUT.jsonl [--grader
+math_verify|release|choice]`` writes a row ``{"index", "correct", "answer", "flag", "why"}`` for each completion and
+prints the accuracy with its 95 % Wilson interval and the counts of the flags. A completion is a string or a list of
+strings; a list of several gives one output row each, with the same ``index`` and a ``sample`` number. ``--explain N``
+prints how row N is extracted, parsed and compared instead.
 """
 
 import argparse
@@ -109,7 +110,8 @@ def summary(verdicts: Sequence[Verdict]) -> str:
     low, high = proportion_confint(correct, count, alpha=0.05, method="wilson")
     flags = Counter(verdict.flag for verdict in verdicts)
     counted = ", ".join(f"{flag} {flags.get(flag, 0)}" for flag in ("ok", "no_answer", "unparsed", "timeout", "error"))
-    accuracy = f"accuracy {correct}/{count} = {100 * correct / count:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f})"
+    interval = f"95 % interval {100 * low:.1f} to {100 * high:.1f}"
+    accuracy = f"accuracy {correct}/{count} = {100 * correct / count:.1f} % ({interval})"
     return f"{accuracy}\nflags: {counted}"
 
 

@@ -16,8 +16,8 @@ class MathVerifyGrader:
     """Grades by the conventions of :mod:`ttsv.scoring`.
 
     ``timeout_s`` bounds each row that needs algebra (seconds), ``memory_mb`` the worker that does it (MiB).
-    ``relative_tolerance`` makes plain numbers equal that differ by at most this share of the gold; leave it None unless the
-    task's own convention says so.
+    ``relative_tolerance`` makes plain numbers equal that differ by at most this share of the gold; leave it None
+    unless the task's own convention says so.
     """
 
     timeout_s: float = 1.5

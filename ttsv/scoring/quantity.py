@@ -1,4 +1,4 @@
-r"""Plain quantities: exact numbers in every usual spelling, with their percent sign, degree, currency, unit and base."""
+r"""Plain quantities: exact numbers in every usual spelling, with percent sign, degree, currency, unit and base."""
 
 import re
 from dataclasses import dataclass
@@ -29,9 +29,12 @@ _SIGN = re.compile(r"\s*(?P<sign>[+-]?)\s*")
 _BASE = re.compile(
     r"\(?(?P<digits>[0-9A-Za-z]+(?:\.[0-9A-Za-z]+)?)\)?\s*_\s*(?:\{\s*(?:\\text\{\s*)?(?P<b1>\w+)\s*\}?\s*\}|(?P<b2>\d+)|\\text\{\s*(?P<b3>\w+)\s*\})"
 )
-_BASE_WORDS = {w: i for i, w in enumerate(["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"], 2)} | {
-    "sixteen": 16
-}
+_BASE_WORDS = {
+    w: i
+    for i, w in enumerate(
+        ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"], 2
+    )
+} | {"sixteen": 16}
 _CURRENCY = {
     "\\$": "dollar",
     "€": "euro",
@@ -87,6 +90,8 @@ def _decimal(text: str) -> Fraction:
 def _unsigned(text: str) -> Fraction | None:
     if match := _PLAIN.fullmatch(text):
         return _decimal(match["m"])
+    if re.fullmatch(r"\d{1,3}(?: \d{3})+(?:\.\d+)?", text):
+        return _decimal(text.replace(" ", ""))
     if match := _FRACTION.fullmatch(text):
         return _ratio(match["n1"] or match["n2"], match["d1"] or match["d2"])
     if match := _E_NOTATION.fullmatch(text):

@@ -1,7 +1,7 @@
 """The release's rule beside ours: what its evaluation does, in our own writing, for comparison with its verdicts.
 
-Behaviour after METHOD section 2 and the released verdicts: last box, phrase or last number; x100 and /100 accepted; numbers
-within a relative 1e-4; bracket kinds ignored in tuples; lists without brackets only in the order written.
+Behaviour after METHOD section 2 and the released verdicts: last box, phrase or last number; x100 and /100 accepted;
+numbers within a relative 1e-4; bracket kinds ignored in tuples; lists without brackets only in the order written.
 """
 
 import math
@@ -24,7 +24,7 @@ class _StoppedError(Exception):
 
 @dataclass(frozen=True)
 class ReleaseGrader:
-    """Grades as the released evaluation does. ``timeout_s`` in seconds, ``memory_mb`` in MiB, as in the standard grader."""
+    """Grades as the released evaluation does; ``timeout_s`` (seconds) and ``memory_mb`` (MiB) bound its worker."""
 
     timeout_s: float = 1.5
     memory_mb: int = 1024
