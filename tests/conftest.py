@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+# A thread per test process: their models are tiny, and threads of several processes only get in each other's way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -15,3 +18,10 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"no data in {folder}: set TTSV_SHARED to the folder that holds data/<task>/test.jsonl")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests keep hashes and conversions out of the user's cache; the embedded model's conversion asks for it back."""
+    monkeypatch.setenv("TTSV_TEST_REAL_CACHE", os.environ.get("TTSV_CACHE", ""))
+    monkeypatch.setenv("TTSV_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))

@@ -93,8 +93,22 @@ def component(node: DictConfig, key: str) -> Any:
     except (InstantiationException, OmegaConfBaseException) as error:
         if isinstance(error.__cause__, UserError):
             raise error.__cause__ from error
+        _check_types(node, key)
         raise UserError(f"{key} cannot be built: {error}") from error
     return checked(built, key)
+
+
+def _check_types(node: DictConfig, key: str) -> None:
+    """Name the fields of a node that have the wrong type, where its dataclass could not even be built with them."""
+    target = hydra.utils.get_object(str(node["_target_"]))
+    if isinstance(target, type) and is_dataclass(target):
+        _validated(target, _without_targets(OmegaConf.to_container(node, resolve=True)), key)
+
+
+def _without_targets(plain: Any) -> Any:
+    if isinstance(plain, dict):
+        return {name: _without_targets(value) for name, value in plain.items() if name != "_target_"}
+    return [_without_targets(value) for value in plain] if isinstance(plain, list) else plain
 
 
 def checked(built: T, key: str) -> T:
@@ -105,8 +119,12 @@ def checked(built: T, key: str) -> T:
     """
     if not is_dataclass(built) or isinstance(built, type):
         return built
+    return _validated(type(built), asdict(built), key)
+
+
+def _validated(kind: type[T], plain: Any, key: str) -> T:
     try:
-        return TypeAdapter(type(built)).validate_python(asdict(built))
+        return TypeAdapter(kind).validate_python(plain)
     except ValidationError as error:
         lines = [f"{key}.{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" for e in error.errors()]
         raise UserError("\n".join(lines)) from error

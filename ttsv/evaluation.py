@@ -8,6 +8,7 @@ from transformers import GenerationConfig
 
 from ttsv.engines.base import Decoding, Request, own_sampling, resolve
 from ttsv.records import Prompt, UserError
+from ttsv.sampling import Sampling
 
 
 @dataclass(frozen=True)
@@ -26,18 +27,16 @@ class Evaluation:
     def __post_init__(self) -> None:
         if self.samples < 1:
             raise UserError(f"evaluation.samples={self.samples} is out of range; expected at least 1")
-        if self.samples > 1 and self.sampling_from == "decoding" and self.decoding.sampling.greedy:
-            raise UserError(
-                f"evaluation.samples={self.samples} with temperature 0 would write the same text {self.samples} times; set "
-                f"recipe.evaluation.decoding.sampling.temperature above 0, or samples=1"
-            )
+        if self.sampling_from == "decoding":
+            self._check_samples(self.decoding.sampling)
 
     def resolved(self, config: GenerationConfig) -> Decoding:
         """Return the decoding rules with nothing left to the model's generation config."""
-        sampling = self.decoding.sampling
-        if self.sampling_from == "generation_config":
-            return replace(self.decoding, sampling=own_sampling(config, sampling.max_new_tokens))
-        return replace(self.decoding, sampling=resolve(sampling, config))
+        own = self.sampling_from == "generation_config"
+        written = self.decoding.sampling
+        sampling = own_sampling(config, written.max_new_tokens) if own else resolve(written, config)
+        self._check_samples(sampling)
+        return replace(self.decoding, sampling=sampling)
 
     def requests(self, prompts: Sequence[Prompt]) -> list[Request]:
         """Return every row to generate."""
@@ -46,3 +45,10 @@ class Evaluation:
             for prompt in prompts
             for sample in range(self.samples)
         ]
+
+    def _check_samples(self, sampling: Sampling) -> None:
+        if self.samples > 1 and sampling.greedy:
+            raise UserError(
+                f"evaluation.samples={self.samples} with temperature 0 would write the same text {self.samples} times; set "
+                f"recipe.evaluation.decoding.sampling.temperature above 0 with sampling_from=decoding, or samples=1"
+            )

@@ -1,5 +1,6 @@
 """A frozen language model with its tokenizer, end tokens and identity."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 
 from ttsv.records import UserError
 from ttsv.weights import ModelConfig, fetch, fingerprint
+
+log = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 
@@ -218,7 +221,13 @@ def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
         return frozenset()
     mark = "ANSWER"
     turns = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": mark}]
-    text = str(tokenizer.apply_chat_template(turns, tokenize=False))
+    try:
+        text = str(tokenizer.apply_chat_template(turns, tokenize=False))
+    except Exception as error:  # a template is a program of the model's authors, and raises what they chose
+        log.warning("the chat template refuses a question and an answer (%s); its end of turn stays unknown", error)
+        return frozenset()
+    if mark not in text:
+        return frozenset()
     ids = tokenizer(text.rpartition(mark)[2], add_special_tokens=False)["input_ids"]
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
     return frozenset(ids[:1]) if ids and ids[0] in special else frozenset()

@@ -19,6 +19,18 @@ class Seeds:
     rollout: int
 
 
+_COUNTS = (
+    "length",
+    "batch_size",
+    "epochs",
+    "updates",
+    "shard_size",
+    "micro_batch_size",
+    "save_every",
+    "max_prompt_tokens",
+)
+
+
 @dataclass(frozen=True)
 class Optimization:
     """How a vector is optimised. The comments in ``conf/recipe/*.yaml`` say what each option means and which recipe uses which."""
@@ -53,8 +65,10 @@ class Optimization:
             raise UserError(
                 f"give exactly one of optimization.epochs and optimization.updates; got {self.epochs} and {self.updates}"
             )
-        if self.length < 1 or self.batch_size < 1 or min(self.epochs or 1, self.updates or 1, self.save_every) < 1:
-            raise UserError("optimization.length, batch_size, epochs, updates and save_every must be at least 1")
+        for field in _COUNTS:
+            value = getattr(self, field)
+            if value is not None and value < 1:
+                raise UserError(f"optimization.{field}={value} is out of range; expected at least 1")
         if self.shard_size is not None and self.batch_size % self.shard_size:
             raise UserError(f"optimization.shard_size={self.shard_size} does not divide batch_size={self.batch_size}")
         if self.shard_size is not None and self.micro_batch_size is not None:

@@ -86,7 +86,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _read_pt(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     state = torch.load(path, map_location="cpu", weights_only=True)
-    return {name: value for name, value in state.items() if isinstance(value, Tensor)}, {}
+    named = state if isinstance(state, dict) else {TENSOR: state}
+    return {name: value for name, value in named.items() if isinstance(value, Tensor)}, {}
 
 
 def initialize(

@@ -87,7 +87,7 @@ class Stage:
     def verify(self) -> None:
         """Check the directory against its manifest; see :meth:`is_complete`. Unlisted files are warned of and left unread."""
         manifest = read_manifest(self.path)
-        if manifest["digest"] != self.digest or digest(manifest["key"]) != self.digest:
+        if manifest["digest"] != self.digest:
             raise DamagedStageError(
                 f"{self.path / MANIFEST} belongs to another result: got digest {manifest['digest']}, expected {self.digest}. "
                 f"Somebody copied or edited it; delete {self.path} and run the same command again."
@@ -104,6 +104,7 @@ class Stage:
             log.info("another process is computing %s; waiting for it", self.path.name)
             lock.acquire()
         try:
+            self._finish_commit()
             yield
         finally:
             lock.release()
@@ -112,13 +113,7 @@ class Stage:
     def open_work(self) -> Iterator[Path]:
         """Yield the working folder, with what an interrupted run left there; :meth:`commit` turns it into the result."""
         self.work.mkdir(parents=True, exist_ok=True)
-        key_file = self.work / KEY
-        if not key_file.exists():
-            write_atomically(key_file, json.dumps(self.key, indent=1, sort_keys=True))
-        elif digest(json.loads(key_file.read_text())) != self.digest:
-            raise DamagedStageError(
-                f"{key_file} belongs to another result; delete {self.work} and run the same command again."
-            )
+        self._check_work()
         handler = logging.FileHandler(self.work / LOG)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logging.getLogger("ttsv").addHandler(handler)
@@ -130,15 +125,37 @@ class Stage:
 
     def commit(self) -> None:
         """Turn the working folder into the finished stage directory, at once."""
-        (self.work / KEY).unlink(missing_ok=True)
-        for leftover in self.work.glob(".*.tmp"):
+        for leftover in self.work.rglob(".*.tmp"):
             leftover.unlink()
-        files = {
-            p.relative_to(self.work).as_posix(): file_sha256(p) for p in sorted(self.work.rglob("*")) if p.is_file()
-        }
+        files = {name: file_sha256(self.work / name) for name in _files_below(self.work) if name not in (KEY, MANIFEST)}
         manifest = {"kind": self.kind, "digest": self.digest, "key": self.key, "files": files}
         write_atomically(self.work / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))
+        (self.work / KEY).unlink(missing_ok=True)
         self.work.rename(self.path)
+
+    def _check_work(self) -> None:
+        """Refuse a working folder that is not this stage's; give an empty one its key."""
+        key_file, remedy = self.work / KEY, f"delete {self.work} and run the same command again."
+        try:
+            found = digest(json.loads(key_file.read_text()))
+        except FileNotFoundError:
+            files = [name for name in _files_below(self.work) if not name.endswith(".tmp")]
+            if files:
+                raise DamagedStageError(
+                    f"{self.work} holds files but no {KEY} ({', '.join(files)}), so nobody knows whose they are; {remedy}"
+                ) from None
+            write_atomically(key_file, json.dumps(self.key, indent=1, sort_keys=True))
+            return
+        except ValueError as error:
+            raise DamagedStageError(f"{key_file} is not readable ({error!r}); {remedy}") from error
+        if found != self.digest:
+            raise DamagedStageError(f"{key_file} belongs to another result; {remedy}")
+
+    def _finish_commit(self) -> None:
+        """Finish a commit that was cut off between its manifest and its rename."""
+        if (self.work / MANIFEST).exists() and not self.path.exists():
+            (self.work / KEY).unlink(missing_ok=True)
+            self.work.rename(self.path)
 
 
 @dataclass(frozen=True)
@@ -159,18 +176,26 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Return the manifest of a finished stage directory after checking every file it lists.
 
     Raises:
-        DamagedStageError: naming the file, if the manifest is missing or unreadable or a listed file is missing or changed.
+        DamagedStageError: naming the file, if the manifest is missing, unreadable or another result's, or a listed file is missing or
+            changed.
     """
     path = folder / MANIFEST
     remedy = f"Delete {folder} and run the same command again."
     try:
         manifest: dict[str, Any] = json.loads(path.read_text())
-        files = manifest["files"]
-        _ = manifest["key"], manifest["digest"], manifest["kind"]
+        files = dict(manifest["files"])
+        own = digest(manifest["key"])
+        whole = own == manifest["digest"] and folder.name.endswith(f"-{own[:16]}")
+        _ = manifest["kind"]
     except FileNotFoundError as error:
         raise DamagedStageError(f"{path} is missing: {folder} is no finished result. {remedy}") from error
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DamagedStageError(f"{path} is not a readable manifest ({error!r}). {remedy}") from error
+    if not whole:
+        raise DamagedStageError(
+            f"{path} belongs to another result: its key has digest {own}, which the folder is not named after. "
+            f"Somebody copied or edited it. {remedy}"
+        )
     for name, expected in files.items():
         file = folder / name
         if not file.is_file():
@@ -179,10 +204,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise DamagedStageError(
                 f"{file} was changed after it was written: its SHA-256 is not that in {MANIFEST}. {remedy}"
             )
-    for extra in sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()):
+    for extra in _files_below(folder):
         if extra not in files and extra != MANIFEST:
             log.warning("%s is not part of the result and is not read", folder / extra)
     return manifest
+
+
+def _files_below(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
 @dataclass(frozen=True)

@@ -12,32 +12,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 from safetensors import SafetensorError, safe_open
 
+from ttsv import model_hub
 from ttsv.records import UserError
 from ttsv.store import digest, file_sha256, write_atomically
 
 log = logging.getLogger(__name__)
 
-HUB_FILES = [
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "*.json",
-    "*.jinja",
-    "tokenizer*",
-    "vocab*",
-    "merges.txt",
-    "*.model",
-]
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
+SETTINGS = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+)
 
 
 @dataclass(frozen=True)
@@ -89,49 +82,13 @@ def find(config: ModelConfig) -> Path | None:
         return _package_file(config)
     if config.path:
         return _local(config)
-    try:
-        folder = Path(
-            snapshot_download(str(config.id), revision=config.revision, allow_patterns=HUB_FILES, local_files_only=True)
-        )
-    except LocalEntryNotFoundError:
-        return None
-    return folder if _is_whole_snapshot(folder) else None
+    folder = model_hub.cached(str(config.id), config.revision)
+    return folder if folder and _is_whole_snapshot(folder) else None
 
 
 def download_size(config: ModelConfig) -> int:
-    """Return the bytes that :func:`fetch` would download.
-
-    Raises:
-        UserError: if the hub cannot be reached, or does not let this model be read, saying what to do.
-    """
-    try:
-        info = HfApi().model_info(str(config.id), revision=config.revision, files_metadata=True, timeout=15)
-    except GatedRepoError as error:
-        raise UserError(
-            f"{config.id} is gated: accept its licence on its hub page, then `hf auth login`, and run the same command again"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise UserError(
-            f"{config.id} has no revision {config.revision!r} on the hub; set model.revision to a commit, or null"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise UserError(
-            f"the hub has no model {config.id!r} that you may read; check the spelling, or `hf auth login` if it is private"
-        ) from error
-    except (HfHubHTTPError, OSError, RuntimeError) as error:
-        raise UserError(
-            f"{config.id} is not (completely) on this disk and the hub cannot be reached ({type(error).__name__}). Either\n"
-            f"  - fetch it where there is a network: hf download {config.id}, and set HF_HOME to that cache, or\n"
-            f"  - give a folder with its safetensors: model=from_folder model.path=DIR, or\n"
-            f"  - use the embedded model: model=smollm2_135m (make: MODEL=smollm2_135m)"
-        ) from error
-    sizes = {f.rfilename: f.size or 0 for f in info.siblings or []}
-    weights = {name: size for name, size in sizes.items() if name.endswith(".safetensors")}
-    if not weights:
-        raise UserError(
-            f"{config.id} holds no safetensors; pickled weights are not loaded. Convert it and give model.path=DIR"
-        )
-    return sum(weights.values())
+    """Return the bytes that :func:`fetch` would download; see :func:`ttsv.model_hub.download_size` for what is raised."""
+    return model_hub.download_size(str(config.id), config.revision)
 
 
 def fetch(config: ModelConfig) -> Path:
@@ -143,7 +100,7 @@ def fetch(config: ModelConfig) -> Path:
     found = find(config)
     if found is None:
         download_size(config)
-        found = Path(snapshot_download(str(config.id), revision=config.revision, allow_patterns=HUB_FILES))
+        found = model_hub.download(str(config.id), config.revision)
         check_folder(found)
     return converted(found) if found.suffix == ".gguf" else found
 
@@ -171,10 +128,15 @@ def check_folder(folder: Path) -> None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the safetensors files that a folder's index names, or those in it."""
+    """Return the safetensors files that transformers would load: ``model.safetensors``, else those that the index names, else all."""
     index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").is_file():
+        return [folder / "model.safetensors"]
     if index.is_file():
-        return [folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+        try:
+            return [folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{index} is not a readable index ({error!r}); fetch it again") from error
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise UserError(
@@ -197,8 +159,8 @@ def parameter_count(folder: Path) -> int:
 
 
 def fingerprint(folder: Path) -> str:
-    """Return a hash of weights, config and tokenizer: what decides every number the model gives."""
-    names = [*weight_files(folder), *(folder / n for n in ("config.json", "generation_config.json", *TOKENIZER_FILES))]
+    """Return a hash of weights, configs, tokenizer and chat template: what decides every token the model reads and writes."""
+    names = [*weight_files(folder), *(folder / name for name in (*SETTINGS, *TOKENIZER_FILES))]
     return digest({file.name: _remembered_sha256(file) for file in names if file.is_file()})
 
 
