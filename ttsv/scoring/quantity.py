@@ -164,7 +164,7 @@ def _currency(text: str) -> tuple[str, Unit | None]:
 
 # Possessive quantifiers: a run of unit words must not be split in more than one way.
 _TEXT_UNIT = re.compile(
-    r"(?P<core>.*?[^\s^_])\s*+(?P<unit>(?:(?:\\cdot|/|\\)?+\s*+\\text\{[^{}]*+\}"
+    r"(?P<core>.*?[^\s^_])\s*+(?P<unit>(?:(?:\\cdot|/|\\(?!text))?+\s*+\\text\{[^{}]*+\}"
     r"(?:\s*+\^\s*+(?:\{\s*+-?\d\s*+\}|-?\d))?+\s*+)++)"
 )
 _WORD_UNIT = re.compile(
