@@ -8,6 +8,7 @@ from ttsv.scoring.units import Unit, read_unit
 
 MAX_DIGITS = 1500
 MAX_EXPONENT = 5000
+MAX_UNIT_WORDS = 12
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
 _DECIMAL = rf"(?:{_DIGITS}(?:\.\d*)?|\.\d+)"
@@ -161,8 +162,10 @@ def _currency(text: str) -> tuple[str, Unit | None]:
     return text, None
 
 
+# Possessive quantifiers: a run of unit words must not be split in more than one way.
 _TEXT_UNIT = re.compile(
-    r"(?P<core>.*?[^\s^_])\s*(?P<unit>(?:(?:\\cdot|/|\\)?\s*\\text\{[^{}]*\}\s*(?:\^\s*(?:\{\s*-?\d\s*\}|-?\d))?\s*)+)$"
+    r"(?P<core>.*?[^\s^_])\s*+(?P<unit>(?:(?:\\cdot|/|\\(?!text))?+\s*+\\text\{[^{}]*+\}"
+    r"(?:\s*+\^\s*+(?:\{\s*+-?\d\s*+\}|-?\d))?+\s*+)++)"
 )
 _WORD_UNIT = re.compile(
     r"(?P<core>.*[\d)}])(?P<space>\s*)(?P<unit>[A-Za-z][A-Za-z./ ]*?(?:\s*\^\s*(?:\{\s*-?\d\s*\}|-?\d))?)\.?$"
@@ -170,7 +173,7 @@ _WORD_UNIT = re.compile(
 
 
 def _unit(text: str) -> tuple[str, Unit | None]:
-    match = _TEXT_UNIT.fullmatch(text)
+    match = _TEXT_UNIT.fullmatch(text) if text.count(r"\text") <= MAX_UNIT_WORDS else None
     if match:
         return match["core"].strip(), read_unit(match["unit"])
     match = _WORD_UNIT.fullmatch(text)
