@@ -169,7 +169,7 @@ def check(
     lines = [
         f"model      {model.name}: {size}{found.where}",
         f"device     {device} ({psutil.cpu_count(logical=False)} cores), optimise in {_name(dtypes[0])}, evaluate in {_name(dtypes[1])}; "
-        f"measured {machine.flops / 1e12:.2f} TFLOP/s, {machine.bandwidth / 1e9:.0f} GB/s",
+        f"measured {machine.flops / 1e9:,.0f} GFLOP/s, {machine.bandwidth / 1e9:.0f} GB/s",
         f"problems   {problems}, of which {adapted_on} to optimise on",
         f"tokens     at most {_count(work.rollout_tokens)} rollout, {_count(work.loss_tokens)} loss ({work.updates} updates), "
         f"{_count(work.evaluation_tokens)} evaluation",

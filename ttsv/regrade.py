@@ -19,6 +19,7 @@ from pathlib import Path
 from statsmodels.stats.proportion import proportion_confint
 
 from ttsv.records import UserError, Verdict
+from ttsv.regrade_runs import record_files, regrade, sample
 from ttsv.scoring import ChoiceGrader, Grader, MathVerifyGrader, ReleaseGrader
 from ttsv.scoring.explain import explain
 
@@ -132,8 +133,12 @@ def explain_row(path: Path, gold_key: str, completion_key: str, number: int, gra
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m ttsv.regrade", description="Grade a file of completions.")
-    parser.add_argument("path", type=Path, help="a file of JSON lines")
+    parser = argparse.ArgumentParser(
+        prog="python -m ttsv.regrade", description="Grade a file of completions, or finished runs again."
+    )
+    parser.add_argument(
+        "path", type=Path, help="a file of JSON lines, a study (results/runs/STUDY), or one of its records (.json)"
+    )
     parser.add_argument("--gold-key", help="key of the gold answer")
     parser.add_argument("--completion-key", help="key of the completion: a string or a list of strings")
     parser.add_argument("--out", type=Path, help="where to write the verdicts, JSON lines")
@@ -145,8 +150,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def run(arguments: argparse.Namespace) -> str:
     """Carry out the command and return what it prints."""
     grader = GRADERS[arguments.grader]()
-    if arguments.path.is_dir():
-        raise UserError(f"{arguments.path} is a directory; give a file of JSON lines")
+    if arguments.path.is_dir() or arguments.path.suffix == ".json":
+        return _run_on_records(arguments, grader)
     for option in ("gold_key", "completion_key"):
         if getattr(arguments, option) is None:
             raise UserError(f"--{option.replace('_', '-')} is needed for a file of completions")
@@ -155,6 +160,22 @@ def run(arguments: argparse.Namespace) -> str:
     if arguments.out is None:
         raise UserError("--out is needed: where to write the verdicts")
     return summary(regrade_file(arguments.path, arguments.gold_key, arguments.completion_key, arguments.out, grader))
+
+
+def _run_on_records(arguments: argparse.Namespace, grader: Grader) -> str:
+    files = record_files(arguments.path)
+    if arguments.explain is not None:
+        if len(files) > 1:
+            raise UserError(
+                f"--explain needs one run; {arguments.path} holds {len(files)}, give one of its .json files"
+            )
+        return explain(grader, *sample(files[0], arguments.explain))
+    parts = []
+    for file in files:
+        new, samples = regrade(file, grader)
+        verdicts = [Verdict(bool(r.correct), r.answer, r.flag, r.why) for r in samples.itertuples()]
+        parts.append(f"{new}\n{summary(verdicts)}")
+    return "\n".join([*parts, "python -m ttsv.report makes the tables again"])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
