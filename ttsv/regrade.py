@@ -173,7 +173,7 @@ def _run_on_records(arguments: argparse.Namespace, grader: Grader) -> str:
     parts = []
     for file in files:
         new, samples = regrade(file, grader)
-        verdicts = [Verdict(bool(r.correct), r.answer, r.flag, r.why) for r in samples.itertuples()]
+        verdicts = [Verdict(r["correct"], r["answer"], r["flag"], r["why"]) for r in samples.to_dict("records")]
         parts.append(f"{new}\n{summary(verdicts)}")
     return "\n".join([*parts, "python -m ttsv.report makes the tables again"])
 
