@@ -126,7 +126,7 @@ class LanguageModel:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=skip_special))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Source:
     """A model on disk, known before its weights are loaded: folder, identity and tokenizer."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import torch
+from huggingface_hub.constants import HF_HUB_CACHE
 from transformers import AutoConfig, PretrainedConfig
 
 from ttsv.evaluation import Evaluation
@@ -17,6 +18,10 @@ from ttsv.records import UserError
 from ttsv.weights import ModelConfig, download_size, find, parameter_count
 
 log = logging.getLogger(__name__)
+
+MEMORY_OPTIONS = (
+    "recipe.evaluation.decoding.batch_size, recipe.optimization.shard_size or recipe.optimization.micro_batch_size"
+)
 
 MEAN_PROMPT_TOKENS = 150
 """A round figure for mathematics problems in the released template, used before a tokenizer is at hand."""
@@ -44,23 +49,40 @@ class Machine:
     memory: int
 
 
-def weights_report(config: ModelConfig) -> tuple[str, float, int]:
-    """Say where the weights are; return the sentence, the number of parameters, and the bytes to download.
+@dataclass(frozen=True)
+class Weights:
+    """Where a model's weights are, in words; how many parameters they hold, where that is known; and why they cannot be had, if so."""
 
-    Raises:
-        UserError: if they are neither on disk nor to be had, or there is no room for them.
-    """
-    found = find(config)
-    if found is None:
+    where: str
+    parameters: float | None
+    folder: Path | None = None
+    missing: str | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a cell will use and need, a line each, and what is missing, if anything."""
+
+    lines: tuple[str, ...]
+    missing: str | None
+
+
+def weights(config: ModelConfig) -> Weights:
+    """Look for a model's weights without downloading them."""
+    try:
+        found = find(config)
+        if found is not None:
+            count = parameter_count(found) if found.is_dir() else config.parameters
+            return Weights("on disk", count, found if found.is_dir() else None)
         size = download_size(config)
-        free = shutil.disk_usage(Path.home()).free
-        if size > free:
-            raise UserError(
-                f"{config.id} needs {_gib(size)} on disk, {_gib(free)} are free; make room, or set HF_HOME to a larger disk"
-            )
-        return f"{config.id}: {_gib(size)} to download", config.parameters or size / 2, size
-    parameters = parameter_count(found) if found.is_dir() else config.parameters or found.stat().st_size * 1.6
-    return f"on disk, {parameters / 1e9:.2f} billion parameters", float(parameters), 0
+    except UserError as error:
+        return Weights("not at hand", config.parameters, missing=str(error))
+    folder = Path(HF_HUB_CACHE)
+    free = shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
+    missing = None
+    if size > free:
+        missing = f"{config.id} needs {_gib(size)} in {folder}, where {_gib(free)} are free; make room, or set HF_HOME to a larger disk"
+    return Weights(f"{_gib(size)} to download", config.parameters or size / 2, missing=missing)
 
 
 def amount(options: Optimization | None, evaluation: Evaluation, adapted_on: int, problems: int) -> Work:
@@ -138,49 +160,43 @@ def check(
     evaluation: Evaluation,
     adapted_on: int,
     problems: int,
-) -> list[str]:
-    """Return lines that say what a cell will use and need; ``dtypes`` are those of optimisation and evaluation.
-
-    Raises:
-        UserError: if something is missing, saying what and what to do. Nothing is written.
-    """
-    where, parameters, download = weights_report(model)
-    element = max(torch.empty(0, dtype=d).element_size() for d in dtypes)
+) -> Report:
+    """Say what a cell will use and need; ``dtypes`` are those of optimisation and evaluation. Nothing is written."""
+    found = weights(model)
     machine = measure(device, dtypes[1])
     work = amount(options, evaluation, adapted_on, problems)
+    size = f"{found.parameters / 1e9:.2f} billion parameters, " if found.parameters else ""
     lines = [
-        f"model      {model.name}: {where}",
+        f"model      {model.name}: {size}{found.where}",
         f"device     {device} ({psutil.cpu_count(logical=False)} cores), optimise in {_name(dtypes[0])}, evaluate in {_name(dtypes[1])}; "
-        f"measured {machine.flops / 1e12:.2f} TFLOP/s, {machine.bandwidth / 1e9:.0f} GB/s",
+        f"measured {machine.flops / 1e9:,.0f} GFLOP/s, {machine.bandwidth / 1e9:.0f} GB/s",
         f"problems   {problems}, of which {adapted_on} to optimise on",
         f"tokens     at most {_count(work.rollout_tokens)} rollout, {_count(work.loss_tokens)} loss ({work.updates} updates), "
         f"{_count(work.evaluation_tokens)} evaluation",
-        f"time       at most about {_duration(hours(work, parameters, element, machine))} for this cell, within a factor of 2; "
-        f"what is finished is reused",
     ]
-    if download:
-        lines.append(f"memory     {_gib(parameters * element)} for the weights alone, {_gib(machine.memory)} free")
-        need = parameters * element
-    else:
-        found = find(model)
-        assert found is not None
-        need = parameters * element
-        if found.is_dir():
-            need = memory_needed(
-                AutoConfig.from_pretrained(found, local_files_only=True), parameters, element, options, evaluation
-            )
-        lines.append(f"memory     about {_gib(need)} of {_gib(machine.memory)} free")
-    if parameters * element > machine.memory:
-        raise UserError(
-            "\n".join(lines)
-            + f"\nThe weights of {model.name} alone need {_gib(parameters * element)}, and {_gib(machine.memory)} are free on {device}. "
-            f"Use a smaller model (MODEL=qwen2_5_math_1_5b, MODEL=smollm2_135m), or a machine with more memory"
-        )
-    if need > machine.memory:
+    missing = [found.missing] if found.missing else []
+    if found.parameters:
+        element = max(torch.empty(0, dtype=d).element_size() for d in dtypes)
+        held = found.parameters * element
+        need = held
+        if found.folder:
+            config = AutoConfig.from_pretrained(found.folder, local_files_only=True)
+            need = memory_needed(config, found.parameters, element, options, evaluation)
+        duration = _duration(hours(work, found.parameters, element, machine))
         lines.append(
-            "           that may not fit: lower recipe.evaluation.decoding.batch_size or recipe.optimization.shard_size"
+            f"time       at most about {duration} for this cell, within a factor of 2; what is finished is reused"
         )
-    return lines
+        lines.append(
+            f"memory     {'about' if found.folder else 'at least'} {_gib(need)}, {_gib(machine.memory)} are free"
+        )
+        if held > machine.memory:
+            missing.append(
+                f"the weights of {model.name} alone need {_gib(held)} in {_name(dtypes[0])}, {_gib(machine.memory)} are free on {device}. "
+                f"Use a machine with more memory, or a smaller model (model=qwen2_5_math_1_5b, model=smollm2_135m)"
+            )
+        elif need > machine.memory:
+            lines.append(f"           that may not fit; if so, lower {MEMORY_OPTIONS}")
+    return Report(tuple(lines), "\n".join(missing) or None)
 
 
 def _name(dtype: torch.dtype) -> str:

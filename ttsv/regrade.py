@@ -1,9 +1,10 @@
 r"""Grade a file of completions, or explain one of its verdicts.
 
-``python -m ttsv.regrade FILE.jsonl --gold-key K --completion-key K --out OUT.jsonl [--grader math_verify|release|choice]``
-writes a row ``{"index", "correct", "answer", "flag", "why"}`` for each completion and prints the accuracy with its 95 %
-Wilson interval and the counts of the flags. A completion is a string or a list of strings; a list of several gives one output
-row each, with the same ``index`` and a ``sample`` number. ``--explain N`` prints how row N is extracted, parsed and compared instead.
+``python -m ttsv.regrade FILE.jsonl --gold-key K --completion-key K --out OUT.jsonl [--grader
+math_verify|release|choice]`` writes a row ``{"index", "correct", "answer", "flag", "why"}`` for each completion and
+prints the accuracy with its 95 % Wilson interval and the counts of the flags. A completion is a string or a list of
+strings; a list of several gives one output row each, with the same ``index`` and a ``sample`` number. ``--explain N``
+prints how row N is extracted, parsed and compared instead.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from pathlib import Path
 from statsmodels.stats.proportion import proportion_confint
 
 from ttsv.records import UserError, Verdict
+from ttsv.regrade_runs import record_files, regrade, sample
 from ttsv.scoring import ChoiceGrader, Grader, MathVerifyGrader, ReleaseGrader
 from ttsv.scoring.explain import explain
 
@@ -109,7 +111,8 @@ def summary(verdicts: Sequence[Verdict]) -> str:
     low, high = proportion_confint(correct, count, alpha=0.05, method="wilson")
     flags = Counter(verdict.flag for verdict in verdicts)
     counted = ", ".join(f"{flag} {flags.get(flag, 0)}" for flag in ("ok", "no_answer", "unparsed", "timeout", "error"))
-    accuracy = f"accuracy {correct}/{count} = {100 * correct / count:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f})"
+    interval = f"95 % interval {100 * low:.1f} to {100 * high:.1f}"
+    accuracy = f"accuracy {correct}/{count} = {100 * correct / count:.1f} % ({interval})"
     return f"{accuracy}\nflags: {counted}"
 
 
@@ -130,8 +133,12 @@ def explain_row(path: Path, gold_key: str, completion_key: str, number: int, gra
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m ttsv.regrade", description="Grade a file of completions.")
-    parser.add_argument("path", type=Path, help="a file of JSON lines")
+    parser = argparse.ArgumentParser(
+        prog="python -m ttsv.regrade", description="Grade a file of completions, or finished runs again."
+    )
+    parser.add_argument(
+        "path", type=Path, help="a file of JSON lines, a study (results/runs/STUDY), or one of its records (.json)"
+    )
     parser.add_argument("--gold-key", help="key of the gold answer")
     parser.add_argument("--completion-key", help="key of the completion: a string or a list of strings")
     parser.add_argument("--out", type=Path, help="where to write the verdicts, JSON lines")
@@ -143,8 +150,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def run(arguments: argparse.Namespace) -> str:
     """Carry out the command and return what it prints."""
     grader = GRADERS[arguments.grader]()
-    if arguments.path.is_dir():
-        raise UserError(f"{arguments.path} is a directory; give a file of JSON lines")
+    if arguments.path.is_dir() or arguments.path.suffix == ".json":
+        return _run_on_records(arguments, grader)
     for option in ("gold_key", "completion_key"):
         if getattr(arguments, option) is None:
             raise UserError(f"--{option.replace('_', '-')} is needed for a file of completions")
@@ -153,6 +160,22 @@ def run(arguments: argparse.Namespace) -> str:
     if arguments.out is None:
         raise UserError("--out is needed: where to write the verdicts")
     return summary(regrade_file(arguments.path, arguments.gold_key, arguments.completion_key, arguments.out, grader))
+
+
+def _run_on_records(arguments: argparse.Namespace, grader: Grader) -> str:
+    files = record_files(arguments.path)
+    if arguments.explain is not None:
+        if len(files) > 1:
+            raise UserError(
+                f"--explain needs one run; {arguments.path} holds {len(files)}, give one of its .json files"
+            )
+        return explain(grader, *sample(files[0], arguments.explain))
+    parts = []
+    for file in files:
+        new, samples = regrade(file, grader)
+        verdicts = [Verdict(r["correct"], r["answer"], r["flag"], r["why"]) for r in samples.to_dict("records")]
+        parts.append(f"{new}\n{summary(verdicts)}")
+    return "\n".join([*parts, "python -m ttsv.report makes the tables again"])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

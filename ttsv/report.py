@@ -65,6 +65,7 @@ def read_cell(record_file: Path, results: Path) -> Cell | None:
         record = json.loads(record_file.read_text())
         stages = {name: results / "stages" / path for name, path in record["stages"].items()}
         facts, optimised = record["facts"], frozenset(record["optimised_ids"])
+        _ = [facts[name] for name in (*SHARED_FACTS, "method", "variant", "seed")]
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise UserError(
             f"{record_file} is not a readable run record ({error!r}); delete it and run its command again"

@@ -23,7 +23,7 @@ from ttsv.prompts import render_prompts
 from ttsv.provenance import collect
 from ttsv.records import Problem, Prompt, UserError
 from ttsv.report import write_report
-from ttsv.store import Outcome, Store, canonical_json, digest, slug, write_atomically
+from ttsv.store import Outcome, Store, digest, slug, write_atomically
 from ttsv.tasks import halves, subset
 from ttsv.weights import ModelConfig
 
@@ -40,8 +40,6 @@ CONDITIONS = (
     "split_seed",
 )
 """Overrides that cells of one table share; they stand in its title."""
-
-MEMORY_OPTIONS = "recipe.evaluation.decoding.batch_size, or recipe.optimization.shard_size or micro_batch_size,"
 
 VARIANTS = ("recipe.optimization.", "scale.", "method.", "engine.", "seeds.")
 """Overrides that tell runs of one method apart; they stand beside its name."""
@@ -190,38 +188,23 @@ def _overrides(cell: Cell, prefixes: tuple[str, ...]) -> str:
 def _announce(
     cell: Cell, device: torch.device, dtypes: tuple[torch.dtype, torch.dtype], adapted_on: int, problems: int
 ) -> None:
-    """Run the preflight and print what it says, once per model, task and method in a sweep."""
-    options = cell.optimization if cell.method.name == "ttsv" else None
-    lines = _preflight(
-        cell.model, device, dtypes, canonical_json(cell.plain["recipe"]), options, cell.evaluation, adapted_on, problems
-    )
-    print(
-        f"\n{cell.method.name} on {cell.names['task']}, seed {cell.plain['seed']}", *lines, sep="\n  ", file=sys.stderr
-    )
+    """Print what the preflight says; refuse the cell if something is missing."""
+    options = cell.optimization if cell.method.optimizes else None
+    report = _preflight(cell.model, device, dtypes, options, cell.evaluation, adapted_on, problems)
+    title = f"\n{cell.method.name} on {cell.names['task']}, seed {cell.plain['seed']}"
+    print(title, *report.lines, sep="\n  ", file=sys.stderr)
+    if report.missing:
+        raise UserError(report.missing)
 
 
-@lru_cache(maxsize=64)
-def _preflight(model, device, dtypes, recipe, options, evaluation, adapted_on, problems):  # type: ignore[no-untyped-def]
-    return preflight.check(model, device, dtypes, options, evaluation, adapted_on, problems)
-
-
-@lru_cache(maxsize=1)
-def _source(model: ModelConfig) -> Source:
-    return open_source(model)
+# Kept for the next cells of a sweep.
+_preflight = lru_cache(maxsize=64)(preflight.check)
+_source = lru_cache(maxsize=1)(open_source)
 
 
 @lru_cache(maxsize=1)
-def _loaded_model(folder: Path, fingerprint: str, dtype: torch.dtype, device: torch.device) -> LanguageModel:
-    return _sources[folder].load(dtype, device)
-
-
-_sources: dict[Path, Source] = {}
-
-
 def _language_model(source: Source, dtype: torch.dtype, device: torch.device) -> LanguageModel:
-    """Return the loaded model, kept for the next cell of a sweep."""
-    _sources[source.folder] = source
-    return _loaded_model(source.folder, source.fingerprint, dtype, device)
+    return source.load(dtype, device)
 
 
 def _model_key(config: ModelConfig, source: Source, dtype: torch.dtype) -> dict[str, Any]:
@@ -262,7 +245,7 @@ def main(config: DictConfig) -> None:
         sys.exit(2)
     except torch.OutOfMemoryError as error:
         print(
-            f"\nerror: {error}\nFinished batches are kept. Lower {MEMORY_OPTIONS} and run the command again",
+            f"\nerror: {error}\nFinished batches are kept. Lower {preflight.MEMORY_OPTIONS} and run the command again",
             file=sys.stderr,
         )
         sys.exit(2)

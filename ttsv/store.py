@@ -176,6 +176,13 @@ class Store:
         return Stage(kind, folder / f"{slug(label)}-{name[:16]}", folder / f".work-{name[:16]}", plain, name)
 
 
+def open_stage(folder: Path) -> Stage:
+    """Return the finished stage in ``folder``, checked; see :func:`read_manifest` for what is raised."""
+    manifest = read_manifest(folder)
+    work = folder.with_name(f".work-{manifest['digest'][:16]}")
+    return Stage(manifest["kind"], folder, work, manifest["key"], manifest["digest"])
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Return the manifest of a finished stage directory after checking every file it lists.
 

@@ -9,7 +9,11 @@ from tests.scoring.conftest import grading_cases
 from ttsv.scoring import MathVerifyGrader
 
 
-@pytest.mark.parametrize("case", grading_cases(), ids=lambda case: f"{case['gold'][:30]} | {case['completion'][-40:]}".encode("ascii", "replace").decode())
+@pytest.mark.parametrize(
+    "case",
+    grading_cases(),
+    ids=lambda case: f"{case['gold'][:30]} | {case['completion'][-40:]}".encode("ascii", "replace").decode(),
+)
 def test_a_case_is_graded_as_a_careful_mathematician_would(case: dict[str, Any], grader: MathVerifyGrader) -> None:
     start = time.perf_counter()
     verdict = grader.grade([case["gold"]], [case["completion"]])[0]

@@ -29,7 +29,16 @@ def test_the_answer_is_where_the_conventions_say(text: str, answer: str | None, 
 
 def test_a_choice_is_read_off_whatever_its_dress() -> None:
     grader = ChoiceGrader(options="ABCD")
-    texts = ["The answer is B", r"\boxed{B}", r"\boxed{\text{(B)}}", r"\boxed{(b) 42}", r"\boxed{C}", r"\boxed{7}", "no", r"\boxed{E}"]
+    texts = [
+        "The answer is B",
+        r"\boxed{B}",
+        r"\boxed{\text{(B)}}",
+        r"\boxed{(b) 42}",
+        r"\boxed{C}",
+        r"\boxed{7}",
+        "no",
+        r"\boxed{E}",
+    ]
     verdicts = grader.grade(["B"] * len(texts), texts)
     assert [verdict.correct for verdict in verdicts] == [True] * 4 + [False] * 4
     assert [verdict.flag for verdict in verdicts] == ["ok"] * 5 + ["unparsed", "no_answer", "unparsed"]

@@ -1,7 +1,7 @@
 """The gold answers of the six data sets."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from tests.scoring.conftest import read_jsonl
 from ttsv.scoring import MathVerifyGrader
 from ttsv.scoring.extract import extract
 from ttsv.scoring.normalize import UnreadableError, normalize
-from ttsv.scoring.shape import read
+from ttsv.scoring.quantity import read_number
+from ttsv.scoring.reading import read
 
 GOLDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "aime24": lambda row: str(row["answer"]),
@@ -43,12 +44,6 @@ def test_every_gold_equals_itself(shared: Path, name: str, grader: MathVerifyGra
     assert [v for v in verdicts if not v.correct or v.flag != "ok"] == []
 
 
-def rewritings(gold: str) -> Iterator[str]:
-    """The same answer in another spelling, so that it is parsed and compared, not recognised."""
-    yield rf"\left( {gold} \right) " if "," not in gold and "=" not in gold else gold + r"\;"
-    yield gold.replace(r"\frac", r"\dfrac").replace("{", "{ ").replace("+", " + ")
-
-
 @pytest.mark.parametrize("name", GOLDS)
 def test_every_gold_is_read_and_parsed(shared: Path, name: str, grader: MathVerifyGrader) -> None:
     failures = []
@@ -59,6 +54,8 @@ def test_every_gold_is_read_and_parsed(shared: Path, name: str, grader: MathVeri
             read(normalize(gold))
         except UnreadableError as error:
             failures.append((gold, str(error)))
+        if read_number(normalize(gold)) is not None:
+            continue
         judged = grader.compare(gold, r"\sqrt{2}\cdot 987654321")
         if judged.flag != "ok" or judged.correct:
             failures.append((gold, judged))

@@ -10,10 +10,10 @@ from ttsv.scoring.extract import extract
 from ttsv.scoring.quantity import read_number
 
 GRADER = MathVerifyGrader()
-QUICK = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-MANY = settings(max_examples=150, deadline=None)
+QUICK = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+MANY = settings(max_examples=80, deadline=None)
 
-integers = st.integers(-10**6, 10**6)
+integers = st.integers(-(10**6), 10**6)
 positive = st.integers(1, 10**4)
 fractions = st.builds(Fraction, integers, positive)
 
@@ -28,9 +28,19 @@ def latex(value: Fraction) -> str:
 
 
 def spellings(value: Fraction) -> list[str]:
-    found = [latex(value), latex(value).replace("frac", "dfrac"), f"{value.numerator}/{value.denominator}", rf"\left({latex(value)}\right)"]
+    found = [
+        latex(value),
+        latex(value).replace("frac", "dfrac"),
+        f"{value.numerator}/{value.denominator}",
+        rf"\left({latex(value)}\right)",
+    ]
     if value.denominator == 1:
-        found += [f"{value.numerator}", f"{value.numerator:,}", f"{value.numerator}.0", f"{value.numerator:,}".replace(",", ",\\!")]
+        found += [
+            f"{value.numerator}",
+            f"{value.numerator:,}",
+            f"{value.numerator}.0",
+            f"{value.numerator:,}".replace(",", ",\\!"),
+        ]
     whole, rest = divmod(abs(value), 1)
     if whole and rest:
         found.append(f"{'-' if value < 0 else ''}{whole}\\frac{{{rest.numerator}}}{{{rest.denominator}}}")
@@ -75,7 +85,9 @@ def test_order_matters_in_tuples_only(values: list[int], random: object) -> None
 
 @MANY
 @given(integers, positive, st.sampled_from("(["), st.sampled_from(")]"), st.sampled_from("(["), st.sampled_from(")]"))
-def test_interval_ends_decide(low: int, width: int, left: str, right_end: str, other_left: str, other_right: str) -> None:
+def test_interval_ends_decide(
+    low: int, width: int, left: str, right_end: str, other_left: str, other_right: str
+) -> None:
     gold, answer = f"{left}{low}, {low + width}{right_end}", f"{other_left}{low},{low + width}{other_right}"
     assert right(gold, answer) is ((left, right_end) == (other_left, other_right))
 
@@ -98,7 +110,9 @@ def nested(coefficients: list[int]) -> str:
 
 @QUICK
 @given(polynomials, st.integers(0, 3), st.integers(1, 9))
-def test_a_polynomial_equals_its_rewriting_and_no_perturbation(coefficients: list[int], place: int, change: int) -> None:
+def test_a_polynomial_equals_its_rewriting_and_no_perturbation(
+    coefficients: list[int], place: int, change: int
+) -> None:
     assert right(expanded(coefficients), nested(coefficients))
     perturbed = coefficients.copy()
     perturbed[place % len(perturbed)] += change
@@ -141,4 +155,8 @@ def test_the_box_is_found_in_any_surroundings(noise: str, value: Fraction) -> No
 @MANY
 @given(fractions)
 def test_read_number_inverts_its_spelling(value: Fraction) -> None:
-    assert all(read_number(text.replace(r"\left(", "(").replace(r"\right)", ")").replace("\\!", "").replace("dfrac", "frac")) == value for text in spellings(value)[:3])
+    assert all(
+        read_number(text.replace(r"\left(", "(").replace(r"\right)", ")").replace("\\!", "").replace("dfrac", "frac"))
+        == value
+        for text in spellings(value)[:3]
+    )

@@ -17,8 +17,14 @@ def command(path: Path, *more: str) -> list[str]:
     return [str(path), "--gold-key", "gold", "--completion-key", "text", *more]
 
 
-def test_each_completion_becomes_a_row_and_the_summary_counts_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [{"gold": "5", "text": r"\boxed{5}"}, {"gold": 5, "text": [r"\boxed{4}", "none"]}, {"gold": "5", "text": [r"\boxed{5}"]}]
+def test_each_completion_becomes_a_row_and_the_summary_counts_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"gold": "5", "text": r"\boxed{5}"},
+        {"gold": 5, "text": [r"\boxed{4}", "none"]},
+        {"gold": "5", "text": [r"\boxed{5}"]},
+    ]
     out = tmp_path / "deep" / "out.jsonl"
     assert main(command(write(tmp_path / "in.jsonl", list(rows)), "--out", str(out))) == 0
     written = [json.loads(line) for line in out.read_text().splitlines()]
@@ -32,7 +38,9 @@ def test_each_completion_becomes_a_row_and_the_summary_counts_them(tmp_path: Pat
 
 
 @pytest.mark.parametrize("grader", ["math_verify", "release", "choice"])
-def test_every_grader_can_be_chosen_and_explains_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str], grader: str) -> None:
+def test_every_grader_can_be_chosen_and_explains_a_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], grader: str
+) -> None:
     path = write(tmp_path / "in.jsonl", [{"gold": "A", "text": r"so \boxed{A}"}])
     assert main(command(path, "--grader", grader, "--explain", "0")) == 0
     printed = capsys.readouterr().out
@@ -42,7 +50,9 @@ def test_every_grader_can_be_chosen_and_explains_a_row(tmp_path: Path, capsys: p
 
 def test_hostile_answers_are_written_as_valid_json(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
-    path = write(tmp_path / "in.jsonl", [{"gold": "5", "text": "\\boxed{\ud800}"}, {"gold": "5", "text": "\\boxed{\0}"}])
+    path = write(
+        tmp_path / "in.jsonl", [{"gold": "5", "text": "\\boxed{\ud800}"}, {"gold": "5", "text": "\\boxed{\0}"}]
+    )
     assert main(command(path, "--out", str(out))) == 0
     assert [json.loads(line)["flag"] for line in out.read_text().splitlines()] == ["unparsed", "unparsed"]
 
@@ -56,7 +66,9 @@ def test_hostile_answers_are_written_as_valid_json(tmp_path: Path) -> None:
         ([1], "expected a JSON object, got list"),
     ],
 )
-def test_an_unusable_row_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], row: object, message: str) -> None:
+def test_an_unusable_row_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], row: object, message: str
+) -> None:
     path = write(tmp_path / "in.jsonl", [row])
     assert main(command(path, "--out", str(tmp_path / "out.jsonl"))) == 2
     printed = capsys.readouterr().err
@@ -64,7 +76,9 @@ def test_an_unusable_row_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "row 0" in printed
 
 
-def test_a_broken_line_a_missing_file_and_a_missing_option_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_line_a_missing_file_and_a_missing_option_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "in.jsonl"
     path.write_text('{"gold": "5", "text": "a"}\n{"gold"\n')
     assert main(command(path, "--out", str(tmp_path / "o"))) == 2

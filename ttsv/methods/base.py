@@ -43,10 +43,12 @@ class Method(Protocol):
     """A way to adapt the model; a frozen dataclass whose fields are its configuration.
 
     ``kind`` is the type of its adaptation, or None; engines refuse kinds they cannot carry out before anything is loaded.
+    ``optimizes`` tells whether it runs the recipe's optimisation, which decides what a cell costs.
     """
 
     name: str
     kind: type | None
+    optimizes: bool
 
     def determined_by(self, setting: Setting) -> dict[str, Any]:
         """Return everything that decides the adaptation, JSON-able: its stage is addressed by this."""

@@ -14,6 +14,7 @@ class NoPrefix:
 
     name: str = "none"
     kind: ClassVar[type | None] = None
+    optimizes: ClassVar[bool] = False
 
     def determined_by(self, setting: Setting) -> dict[str, Any]:
         """Nothing decides it."""

@@ -18,6 +18,7 @@ class ReleasedVector:
     path: str | None
     name: str = "released_vector"
     kind: ClassVar[type | None] = EmbeddingPrefix
+    optimizes: ClassVar[bool] = False
 
     def determined_by(self, setting: Setting) -> dict[str, Any]:
         """Return the hash of the numbers in the file."""

@@ -17,6 +17,7 @@ class TTSV:
 
     name: str = "ttsv"
     kind: ClassVar[type | None] = EmbeddingPrefix
+    optimizes: ClassVar[bool] = True
 
     def determined_by(self, setting: Setting) -> dict[str, Any]:
         """Return model, prompts, every option and every seed."""

@@ -16,6 +16,7 @@ class UntrainedPrefix:
 
     name: str = "untrained_prefix"
     kind: ClassVar[type | None] = EmbeddingPrefix
+    optimizes: ClassVar[bool] = False
 
     def determined_by(self, setting: Setting) -> dict[str, Any]:
         """Return initialisation, length, seed and model; the prompts only where the initialisation looks at them."""

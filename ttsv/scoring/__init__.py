@@ -1,43 +1,47 @@
 r"""From completions to verdicts: the graders and the conventions they keep.
 
-Three graders, all built by keyword with defaults: :class:`MathVerifyGrader` (ours, the standard), :class:`ReleaseGrader`
-(the behaviour of the released evaluation) and :class:`ChoiceGrader` (option letters).
+Three graders, all built by keyword with defaults: :class:`MathVerifyGrader` (ours, the standard),
+:class:`ReleaseGrader` (the behaviour of the released evaluation) and :class:`ChoiceGrader` (option letters).
 
 The conventions of ``MathVerifyGrader``; each has rows in ``tests/data/grading_cases.jsonl``:
 
-**Which text is the answer.** Only what follows the last ``</think>``. There, the last outermost ``\boxed`` or ``\fbox``
-(braces or not); if it is empty or unclosed there is no answer, and earlier boxes are not consulted. Without a box, the last
-explicit final-answer sentence ("the answer is ...", "Final answer: ...", or a GSM8K line ``#### 5``) and nothing else. What
-is cut off or incomplete, such as ``1/(1 +``, is never half-read.
+**Which text is the answer.** Only what follows the last ``</think>``. There, the last outermost ``\boxed`` or
+``\fbox`` (braces or not); if it is empty or unclosed there is no answer, and earlier boxes are not consulted. Without
+a box, the last explicit final-answer sentence ("the answer is ...", "Final answer: ...", or a GSM8K line ``#### 5``)
+and nothing else. What is cut off or incomplete, such as ``1/(1 +``, is never half-read.
 
 **When two answers are equal.** When they are the same mathematical object in the form asked for:
 
 - numbers exactly, however written: ``0.5``, ``1/2``, ``\frac12``, ``1\frac12`` (mixed, if the fraction is proper),
-  ``1.6\times10^{-19}``, ``1.6e-19``, ``0.\overline{3}``, ``033``, thousands separators. 0.333 is not 1/3 and 3.14 is not pi.
-  A tolerance exists only where a task states one (``relative_tolerance``);
-- expressions by their values: identical wherever both are defined, in 60 digits at several points (whole numbers where they
-  count things: factorials, floors, signs that alternate). Factored and expanded forms are the same expression;
-- ``(a,b)`` keeps order and arity and is a point or an open interval; ``[a,b)``, ``(a,b]`` and ``[a,b]`` differ from it and from
-  one another; ``\{a,b\}`` is a set, without order or repetition, and not a tuple;
-- ``a, b`` without brackets are values in any order, each counted; it equals the set of the same values, and the tuple in the
-  same order; ``3`` is not ``3,3``;
+  ``1.6\times10^{-19}``, ``1.6e-19``, ``0.\overline{3}``, ``033``, thousands separators. 0.333 is not 1/3 and 3.14 is
+  not pi. A tolerance exists only where a task states one (``relative_tolerance``);
+- expressions by their values: identical wherever both are defined, in 60 digits at several points (whole numbers
+  where they count things: factorials, floors, signs that alternate). Factored and expanded forms are the same
+  expression. ``\sqrt{x^2}`` is ``|x|``, not ``x``; in a formula of several letters, letters under a root are positive;
+- ``(a,b)`` keeps order and arity and is a point or an open interval; ``[a,b)``, ``(a,b]`` and ``[a,b]`` differ from
+  it and from one another; ``\{a,b\}`` is a set, without order or repetition, and not a tuple;
+- ``a, b`` without brackets are values in any order, each counted; it equals the set of the same values, and the tuple
+  in the same order; ``3`` is not ``3,3``;
 - unions in any order; an inequality, a membership ``x \in M`` and the interval they describe are the same set;
-- matrices by shape and entries, whatever their brackets; a row or column equals the tuple of its entries; determinants are not matrices;
+- matrices by shape and entries, whatever their brackets; a row or column equals the tuple of its entries;
+  determinants are not matrices;
 - ``\pm`` means both values (upper signs together, lower signs together), and one of them is not both;
-- ``x = 5``, ``f(x) = 5`` and ``5`` are equal, as is a stated quantity ``a + b = 5``; ``x = 5`` and ``y = 5`` are not; an equation
-  to be solved (``2x = 5``) is not its right side; other equations are equal if one is a multiple of the other;
+- ``x = 5``, ``f(x) = 5`` and ``5`` are equal, as is a stated quantity ``a + b = 5``; ``x = 5`` and ``y = 5`` are not;
+  an equation to be solved (``2x = 5``) is not its right side; other equations are equal if one is a multiple of the
+  other;
 - ``50\%`` equals ``50`` (as the MATH answers have it) and 0.5; ``0.5`` does not equal ``50``;
 - currency, units and degrees may be left out but must not contradict: 15 cm^2 is 15, is 0.0015 m^2, is not 15 m;
 - a base subscript may be left out but must not differ: ``204_5`` is ``204``, is not ``204_6`` nor its value 54;
-- words by their letters, whatever case, spacing or leading article; option letters with or without brackets; variables keep
-  their case: ``c`` is not ``C``.
+- words by their letters, whatever case, spacing or leading article; option letters with or without brackets;
+  variables keep their case: ``c`` is not ``C``.
 
-**Flags.** ``ok``: compared. ``no_answer``: nothing to compare. ``unparsed``: the answer is not an expression, or is beyond the
-bounds (2000 characters, nesting 20, 1500 digits, powers beyond 10^40000, factorials beyond 10 000). ``timeout`` and ``error``:
-the worker reached no verdict within its time or died; such a row counts as wrong and is counted separately.
+**Flags.** ``ok``: compared. ``no_answer``: nothing to compare. ``unparsed``: the answer is not an expression, or is
+beyond the bounds (2000 characters, nesting 20, 1500 digits, powers beyond 10^40000, factorials beyond 10 000).
+``timeout`` and ``error``: the worker reached no verdict within its time or died; such a row counts as wrong and is
+counted separately.
 
-**Golds that are not expressions** are compared as text only; among the six data sets that is one of OlympiadBench's (a formula
-followed by a sentence about its letters).
+**Golds that are not expressions** are compared as text only; among the six data sets that is one of OlympiadBench's
+(a formula followed by a sentence about its letters).
 """
 
 from ttsv.scoring.base import Grader

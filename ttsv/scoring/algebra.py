@@ -124,11 +124,12 @@ def _equal(left: Any, right: Any, symbols: Symbols) -> bool:
     if sympy.oo in (left, right) or -sympy.oo in (left, right):
         return bool(left == right)
     if not left.free_symbols and not right.free_symbols:
-        return _equal_constants(left, right)
+        same = _same_value(left, right, {})
+        return bool(left == right) if same is None else same
     agreed = 0
     for point in _sample(left, right, symbols):
-        same = _agree(left, right, point)
-        if same is False:
+        same = _same_value(left, right, point)
+        if same is False and not (agreed and _positive_quantities(left, right) and any(v < 0 for v in point.values())):
             return False
         agreed += same is True
     if agreed >= 2:
@@ -136,32 +137,30 @@ def _equal(left: Any, right: Any, symbols: Symbols) -> bool:
     return bool(verify(left, right, timeout_seconds=None))
 
 
-def _equal_constants(left: Any, right: Any) -> bool:
+def _positive_quantities(left: Any, right: Any) -> bool:
+    """Formulas of several letters with roots and without bars: there the letters stand for positive quantities."""
+    letters = left.free_symbols | right.free_symbols
+    powers = left.atoms(sympy.Pow) | right.atoms(sympy.Pow)
+    roots = any(power.exp.is_Rational and not power.exp.is_Integer for power in powers)
+    return len(letters) > 1 and roots and not left.has(sympy.Abs) and not right.has(sympy.Abs)
+
+
+def _same_value(left: Any, right: Any, point: dict[str, Any]) -> bool | None:
+    r"""Compare two expressions at a point, in two precisions, so that no difference of 10^-100 is made or missed.
+
+    None where one has no value there, or is complex where a variable is negative (``\ln x^2`` is ``2 \ln x``).
+    """
     for digits in (DIGITS, _MANY_DIGITS):
         with mpmath.workdps(digits):
             try:
-                if not _near_or_cancelled(numeric(left, {}), numeric(right, {})):
-                    return False
+                a, b = numeric(left, point), numeric(right, point)
             except UndefinedError:
-                return bool(left == right)
+                return None
+            if any(isinstance(value, mpmath.mpc) for value in (a, b)) and any(value < 0 for value in point.values()):
+                return None
+            if not _near(a, b) and max(abs(a), abs(b)) > mpmath.mpf(10) ** (10 - digits):
+                return False
     return True
-
-
-def _near_or_cancelled(left: Any, right: Any) -> bool:
-    return _near(left, right) or bool(max(abs(left), abs(right)) < mpmath.mpf(10) ** (10 - mpmath.mp.dps))
-
-
-def _agree(left: Any, right: Any, point: dict[str, Any]) -> bool | None:
-    """Compare two expressions at a point; None where one has no value there, or only one is real at a negative point."""
-    with mpmath.workdps(DIGITS):
-        try:
-            a, b = numeric(left, point), numeric(right, point)
-        except UndefinedError:
-            return None
-        if (isinstance(a, mpmath.mpc) or isinstance(b, mpmath.mpc)) and any(value < 0 for value in point.values()):
-            return None
-        size = max(abs(a), abs(b))
-        return bool(abs(a - b) <= _CLOSE * max(size, mpmath.mpf(1) / 10**20))
 
 
 def _sample(left: Any, right: Any, symbols: Symbols) -> list[dict[str, Any]]:

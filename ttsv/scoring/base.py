@@ -9,7 +9,8 @@ from ttsv.records import Verdict
 class Grader(Protocol):
     """Grades completions. Implementations are frozen dataclasses: their fields are the grader's whole configuration.
 
-    ``name`` names the rule in tables; ``version`` is raised whenever a verdict may change, so that stale grades are not reused.
+    ``name`` names the rule in tables; ``version`` is raised whenever a verdict may change, so that stale grades are
+    not reused.
     """
 
     @property

@@ -18,7 +18,8 @@ _FACTORIAL = re.compile(r"(?P<digits>\d+)[)}]*!|\d\^[{(]*(?P<power>\d+)[)}]*!|(?
 def refuse_oversized(text: str) -> None:
     """Raise :class:`UnreadableError` for numbers that nobody writes as an answer and no algebra should expand.
 
-    These are runs of more than 1500 digits, powers beyond 10^40000, factorials of more than 10 000, triple factorial signs.
+    These are runs of more than 1500 digits, powers beyond 10^40000, factorials of more than 10 000, triple factorial
+    signs.
     """
     plain = compact(text)
     if re.search(rf"\d{{{MAX_DIGITS + 1}}}", plain):

@@ -26,7 +26,8 @@ _DOTTED = re.compile(r"\\(?:text|textbf|mathrm|mathbf|textrm|mbox|textsf)\s*\{([
 def letter_of(text: str, bare: bool) -> str | None:
     r"""Return the option letter, upper case, that a text is or begins with; None if it is not a choice.
 
-    With ``bare`` False only a marked letter such as ``\text{(B)}`` or ``(B)`` counts, because a lone B may be a variable.
+    With ``bare`` False only a marked letter such as ``\text{(B)}`` or ``(B)`` counts, because a lone B may be a
+    variable.
     """
     if len(text) > 300:
         return None

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from ttsv.scoring.equations import is_name, stated_value
 from ttsv.scoring.normalize import compact
 from ttsv.scoring.quantity import BasedNumber, Quantity, read_based, read_number, read_quantity
+from ttsv.scoring.reading import read
 from ttsv.scoring.scalars import Scalars
 from ttsv.scoring.sets import pieces, same_set, subject
 from ttsv.scoring.shape import (
@@ -21,13 +23,7 @@ from ttsv.scoring.shape import (
     Shape,
     UnionOf,
     Words,
-    read,
 )
-
-_NAME = re.compile(
-    r"(?:[A-Za-z]|\\(?!frac|sqrt|sum|int|pi)[A-Za-z]+)(?:\{\w+\})?'*(?:_(?:\{[^{}]*\}|\w))?'*(?:\((?:[A-Za-z]|\\[a-z]+|-?\d+)(?:,[A-Za-z0-9]+)*\))?"
-)
-_ANGLE = re.compile(r"\\angle.*|m\\angle.*|\\overline\{[A-Z]+\}|\|?[A-Z]{2,}\|?|[A-Z](?:[A-Z]|_\{?\d\}?)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +39,10 @@ class Comparison:
             return _same_words(gold, answer)
         if isinstance(gold, Equation) or isinstance(answer, Equation):
             return self._equations(gold, answer)
+        relations = self._relations(gold, answer)
+        return self._values(gold, answer) if relations is None else relations
+
+    def _relations(self, gold: Shape, answer: Shape) -> bool | None:
         for_sets = self._as_sets(gold, answer)
         if for_sets is not None:
             return for_sets
@@ -50,6 +50,9 @@ class Comparison:
             return self._members(gold, answer)
         if isinstance(gold, Inequality) and isinstance(answer, Inequality):
             return self._inequalities(gold, answer)
+        return None
+
+    def _values(self, gold: Shape, answer: Shape) -> bool:
         if isinstance(gold, Listing) and isinstance(answer, Listing) and _is_system(answer) and _is_system(gold):
             return self._systems(gold, answer)
         if _is_collection(gold) or _is_collection(answer):
@@ -97,15 +100,15 @@ class Comparison:
 
     def _equations(self, gold: Shape, answer: Shape) -> bool:
         if isinstance(gold, Equation) and isinstance(answer, Equation):
-            if _is_name(gold.sides[0]) and compact(gold.sides[0]) == compact(answer.sides[0]):
+            if is_name(gold.sides[0]) and compact(gold.sides[0]) == compact(answer.sides[0]):
                 return self.same(read(gold.sides[-1]), read(answer.sides[-1]))
             ends = ((gold.sides[0], gold.sides[-1]), (answer.sides[0], answer.sides[-1]))
             return self.scalars.same_equation(*ends) != 0
         if isinstance(gold, Equation):
-            return _is_name(gold.sides[0]) and self.same(read(gold.sides[-1]), answer)
+            return is_name(gold.sides[0]) and self.same(read(gold.sides[-1]), answer)
         assert isinstance(answer, Equation)
-        value = _answered(answer)
-        return value is not None and self.same(gold, value)
+        value = stated_value(answer)
+        return value is not None and self.same(gold, read(value))
 
     def _as_sets(self, gold: Shape, answer: Shape) -> bool | None:
         kinds = (Inequality, UnionOf, Member)
@@ -146,6 +149,8 @@ class Comparison:
         return sign != 0 and gold.operators[0] == (operator if sign > 0 else turned.get(operator, operator))
 
     def _collections(self, gold: Shape, answer: Shape) -> bool:
+        if isinstance(answer, Listing) and answer.joiner == "or" and not _is_collection(gold):
+            return all(self.same(gold, item) for item in answer.items)  # one value in two spellings
         left, right = _items(gold), _items(answer)
         tuple_side = _tuple_beside_list(gold, answer)
         if tuple_side is not None:
@@ -220,7 +225,7 @@ def _letters(shape: Shape) -> str | None:
     text = ":".join(shape.parts) if isinstance(shape, Ratio) else shape.text
     plain = re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", text).lower()
     plain = re.sub(r"^\s*(?:the|an?)\s+", "", plain)
-    return re.sub(r"[^a-z0-9+/<>=-]", "", plain) or None
+    return re.sub(r"[^a-z0-9+/<>=-]", "", plain).removesuffix("s") or None
 
 
 def _same_digits(left: BasedNumber | None, gold: str, right: BasedNumber | None, answer: str) -> bool:
@@ -291,30 +296,3 @@ def _vector(matrix: Shape) -> tuple[Shape, ...] | None:
     if len(matrix.rows) == 1:
         return matrix.rows[0]
     return tuple(row[0] for row in matrix.rows) if all(len(row) == 1 for row in matrix.rows) else None
-
-
-def _is_name(side: str) -> bool:
-    plain = compact(side)
-    return _NAME.fullmatch(plain) is not None or _ANGLE.fullmatch(plain) is not None or r"\text" in side
-
-
-def _is_zero(side: str) -> bool:
-    return read_number(side) == 0
-
-
-def _answered(equation: Equation) -> Shape | None:
-    """Return the value an equation states for a name or a quantity; None for one that is still to be solved."""
-    first, last = equation.sides[0], equation.sides[-1]
-    if _is_name(last) and not _is_name(first):
-        return read(first)
-    if _is_name(first) or not _to_be_solved(first, last):
-        return read(last)
-    return None
-
-
-def _to_be_solved(first: str, last: str) -> bool:
-    """``2x = 5`` asks for x; ``a + b = 5``, ``f(2) = 5`` and ``2 + 3 = 5`` state a value."""
-    plain = re.sub(r"\\[A-Za-z]+", " ", first)
-    names = set(re.findall(r"[A-Za-z]", plain))
-    called = re.search(r"[A-Za-z]'?\(|\\(?:sin|cos|tan|log|ln|angle|text|lfloor|lceil)", compact(first)) is not None
-    return _is_zero(last) or (len(names) == 1 and not called and not _is_name(first))

@@ -1,7 +1,7 @@
 """Bounded evaluation of parsed expressions: exact rationals where possible, else many-digit complex numbers.
 
-Nothing here expands symbolically: a factorial of a million costs as little as that of three, and what would need more than
-the bounds allow raises :class:`TooLargeError` instead of running on.
+Nothing here expands symbolically: a factorial of a million costs as little as that of three, and what would need more
+than the bounds allow raises :class:`TooLargeError` instead of running on.
 """
 
 from collections.abc import Callable, Mapping
@@ -101,19 +101,8 @@ def numeric(expression: Any, values: Mapping[str, Any]) -> Any:
 
     ``values`` gives each free symbol's number by name. Raises :class:`TooLargeError` or :class:`UndefinedError`.
     """
-    if isinstance(expression, sympy.Symbol):
-        if expression.name not in values:
-            raise UndefinedError(f"no value for {expression.name}")
-        return values[expression.name]
-    if isinstance(expression, sympy.Rational):
-        if not expression.q:
-            raise UndefinedError("division by zero")
-        return mpmath.mpf(int(expression.p)) / int(expression.q)
-    if isinstance(expression, sympy.Float):
-        return mpmath.mpf(str(expression))
-    for kind, constant in _CONSTANTS:
-        if expression is kind:
-            return constant()
+    if not expression.args:
+        return _leaf(expression, values)
     if isinstance(expression, sympy.Sum | sympy.Product):
         return _series(expression, values)
     arguments = [numeric(argument, values) for argument in expression.args]
@@ -121,6 +110,19 @@ def numeric(expression: Any, values: Mapping[str, Any]) -> Any:
         if isinstance(expression, operation):
             return _finite(function(*arguments))
     raise UndefinedError(f"no rule for {type(expression).__name__}")
+
+
+def _leaf(expression: Any, values: Mapping[str, Any]) -> Any:
+    if isinstance(expression, sympy.Symbol) and expression.name in values:
+        return values[expression.name]
+    if isinstance(expression, sympy.Rational) and expression.q:
+        return mpmath.mpf(int(expression.p)) / int(expression.q)
+    if isinstance(expression, sympy.Float):
+        return mpmath.mpf(str(expression))
+    for kind, constant in _CONSTANTS:
+        if expression is kind:
+            return constant()
+    raise UndefinedError(f"{expression} has no value")
 
 
 _CONSTANTS: list[tuple[Any, Callable[[], Any]]] = [

@@ -5,9 +5,9 @@ from ttsv.scoring.choice import letter_of
 from ttsv.scoring.extract import extract
 from ttsv.scoring.math_grader import MathVerifyGrader
 from ttsv.scoring.normalize import UnreadableError, normalize
+from ttsv.scoring.reading import read
 from ttsv.scoring.release_grader import ReleaseGrader
 from ttsv.scoring.release_text import release_answer, rewritten
-from ttsv.scoring.shape import read
 
 
 def explain(grader: Grader, gold: str, text: str) -> str:

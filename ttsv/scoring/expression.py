@@ -1,9 +1,9 @@
 r"""Write one scalar so that math-verify's parser cannot misread it.
 
-The parser (latex2sympy2_extended, which math-verify uses) reads well-formed LaTeX, but ``(2)(3)`` as 5 (a mixed number),
-``C`` as ``c``, ``x'`` as ``x``, ``sin(x)`` as s i n(x), ``\sin x / 5`` as sin(x/5), decimals as rounded floats, and it is
-slow on subscripts. So the text is rewritten token by token: every variable becomes one letter, numbers become exact,
-products between brackets are written out, bare function arguments get brackets.
+The parser (latex2sympy2_extended, which math-verify uses) reads well-formed LaTeX, but ``(2)(3)`` as 5 (a mixed
+number), ``C`` as ``c``, ``x'`` as ``x``, ``sin(x)`` as s i n(x), ``\sin x / 5`` as sin(x/5), decimals as rounded
+floats, and it is slow on subscripts. So the text is rewritten token by token: every variable becomes one letter,
+numbers become exact, products between brackets are written out, bare function arguments get brackets.
 """
 
 import re
@@ -13,35 +13,12 @@ from fractions import Fraction
 
 from ttsv.scoring.extract import matching_brace
 from ttsv.scoring.normalize import UnreadableError, matching_parenthesis
+from ttsv.scoring.vocabulary import ACCENTS, COMMANDS, FUNCTIONS, LETTERS, NOT_SYMBOLS, STRUCTURE, with_commands
 
 MAX_TOKENS = 600
-_LETTERS = [c for c in "abcfghjklmnopqrstuvwxyzABDFGHJKLMPRTUVWXYZ"]
-
-_FUNCTIONS = frozenset(
-    ["sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "arccot", "sinh", "cosh", "tanh", "arsinh", "arcosh", "artanh", "ln", "log", "exp", "gcd", "lcm", "max", "min"]
-)
-_PLAIN_NAMES = {
-    "asin": r"\arcsin", "acos": r"\arccos", "atan": r"\arctan", "pi": r"\pi", "theta": r"\theta", "omega": r"\omega",
-    "alpha": r"\alpha", "beta": r"\beta", "sqrt": r"\sqrt", "infinity": r"\infty",
-} | {name: "\\" + name for name in ("sin", "cos", "tan", "cot", "sec", "csc", "ln", "log", "exp", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "gcd")}  # fmt: skip
-_COMMANDS = {
-    "tg": "tan",
-    "ctg": "cot",
-    "arctg": "arctan",
-    "cosec": "csc",
-    "asin": "arcsin",
-    "acos": "arccos",
-    "atan": "arctan",
-}
-_STRUCTURE = frozenset(["frac", "sqrt", "binom", "lfloor", "rfloor", "lceil", "rceil", "sum", "prod"])
-_ACCENTS = frozenset(
-    ["dot", "ddot", "vec", "hat", "bar", "overline", "tilde", "widehat", "widetilde", "mathbb", "mathcal", "mathfrak", "overrightarrow", "text"]
-)
-_NOT_SYMBOLS = frozenset(
-    ["int", "iint", "oint", "lim", "ldots", "dots", "cdots", "vdots", "circ", "degree", "bmod", "newrow", "begin", "end", "pm", "mp", "le", "ge", "ne", "in", "cup", "cap", "setminus", "to", "rightarrow", "Rightarrow", "implies", "iff", "infty", "emptyset", "forall", "exists", "mid", "approx", "equiv", "sim", "pmod", "choose", "over", "not", "langle", "rangle", "left", "right"]
-)
 _TOKEN = re.compile(
-    r"(?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4}(?!\d))?)|\\(?P<command>[A-Za-z]+)|(?P<word>[A-Za-z]+)|(?P<sign>\*\*|[-+*/^_!(){}\[\]|,=']|\\[{}|])|(?P<space>\s+)|(?P<other>.)",
+    r"(?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4}(?!\d))?)|\\(?P<command>[A-Za-z]+)|(?P<word>[A-Za-z]+)"
+    r"|(?P<sign>\*\*|[-+*/^_!(){}\[\]|,=']|\\[{}|])|(?P<space>\s+)|(?P<other>.)",
     re.DOTALL,
 )
 
@@ -56,7 +33,7 @@ class Symbols:
         """Return the letter that stands for a name; a plain letter stands for itself where it can."""
         if name not in self.letters:
             used = set(self.letters.values())
-            free = [c for c in (name, *_LETTERS) if c in _LETTERS and c not in used]
+            free = [c for c in (name, *LETTERS) if c in LETTERS and c not in used]
             if not free:
                 raise UnreadableError("too many variables")
             self.letters[name] = free[0]
@@ -65,8 +42,7 @@ class Symbols:
 
 def rewrite(text: str, symbols: Symbols) -> str:
     """Return the explicit form of a scalar. Raises :class:`UnreadableError` for what is not one."""
-    text = re.sub(r"\b(?:np|math|sympy|sp)\.(?=[a-z])", "", text)
-    text = _plain_functions(text)
+    text = with_commands(text)
     text = re.sub(r"\{\s*([^{}]*?)\s*\\choose\s*([^{}]*?)\s*\}", r"\\binom{\1}{\2}", text)
     text = re.sub(r"\\(?:cdots|ldots|dots)", r"\\ldots", text).replace(r"\div", "/")
     text = re.sub(r"\\(?:cdot|times|ast|star)(?![A-Za-z])", "*", text)
@@ -77,23 +53,6 @@ def rewrite(text: str, symbols: Symbols) -> str:
     while previous != out:
         previous, out = out, re.sub(r"\(\(([^()]*)\)\)", r"(\1)", out)
     return out
-
-
-def _plain_functions(text: str) -> str:
-    r"""Read ``sqrt(2)``, ``sin x`` and ``pi`` written without a backslash."""
-
-    def named(match: re.Match[str]) -> str:
-        return _PLAIN_NAMES[match[0]] + " "
-
-    text = re.sub(
-        r"(?<![A-Za-z\\])(?:" + "|".join(sorted(_PLAIN_NAMES, key=len, reverse=True)) + r")(?![A-Za-z])", named, text
-    )
-    while (match := re.search(r"\\sqrt\s*\(", text)) is not None:
-        end = matching_parenthesis(text, match.end() - 1)
-        if end is None:
-            raise UnreadableError("unbalanced brackets")
-        text = text[: match.start()] + r"\sqrt{" + text[match.end() : end] + "}" + text[end + 1 :]
-    return text
 
 
 class _Writer:
@@ -197,8 +156,8 @@ class _Writer:
         self._symbol(token[0])
 
     def _on_command(self, name: str) -> None:
-        name = _COMMANDS.get(name, name)
-        if name in _FUNCTIONS:
+        name = COMMANDS.get(name, name)
+        if name in FUNCTIONS:
             self._function(name)
         elif name in ("frac", "binom"):
             self._arguments(name, 2)
@@ -206,13 +165,13 @@ class _Writer:
             self._root()
         elif name == "pi":
             self._put(r"\pi ")
-        elif name in _STRUCTURE:
+        elif name in STRUCTURE:
             self._structure(name)
         elif name == "infty":
             self._put(r"\infty ")
-        elif name in _NOT_SYMBOLS:
+        elif name in NOT_SYMBOLS:
             raise UnreadableError(f"\\{name} is not part of a single expression")
-        elif name in _ACCENTS:
+        elif name in ACCENTS:
             self._symbol(f"\\{name}{{{self._take_argument()}}}")
         else:
             self._symbol("\\" + name)
@@ -340,7 +299,7 @@ class _Writer:
         """Take the factors that a function name without brackets applies to: ``\\sin 2x + 1`` is sin(2x) + 1."""
         pattern = re.compile(
             r"\s*(?:\d+(?:\.\d+)?|\\(?:frac\{(?:[^{}]|\{[^{}]*\})*\}\{(?:[^{}]|\{[^{}]*\})*\}|sqrt(?:\[[^\[\]]*\])?\{(?:[^{}]|\{[^{}]*\})*\})|\\(?!(?:"
-            + "|".join(sorted(_FUNCTIONS | _NOT_SYMBOLS | _STRUCTURE))
+            + "|".join(sorted(FUNCTIONS | NOT_SYMBOLS | STRUCTURE))
             + r")(?![A-Za-z]))[A-Za-z]+|[A-Za-z])(?:\s*[_^]\s*(?:\{[^{}]*\}|\w|\\[A-Za-z]+))*'*"
         )
         found = False

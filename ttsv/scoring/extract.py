@@ -1,4 +1,4 @@
-"""From a completion to the text of its final answer: the last box, else an explicit final-answer sentence, else nothing."""
+"""From a completion to its final answer: the last box, else an explicit final-answer sentence, else nothing."""
 
 import re
 from dataclasses import dataclass
@@ -13,7 +13,9 @@ _SENTENCE = re.compile(
     r"\s*(?:\b(?:is|are|equals|would\s+be|must\s+be|will\s+be)\b|:|=)[*_]*:?",
     re.IGNORECASE,
 )
-_FILLER = re.compile(r"^(?:(?:therefore|thus|then|simply|just|equal to|given by|option|choice|indeed)\b,?\s*)+", re.IGNORECASE)
+_FILLER = re.compile(
+    r"^(?:(?:therefore|thus|then|simply|just|equal to|given by|option|choice|indeed)\b,?\s*)+", re.IGNORECASE
+)
 _HASHES = re.compile(r"^####[ \t]*(?P<answer>\S.*)$", re.MULTILINE)
 _NUMBER_LIKE = re.compile(r"[-+$\\ ]*[\d.][\d,./ ]*(?:\\?%)?\s*")
 _CLAUSE_END = re.compile(
@@ -37,9 +39,9 @@ class Extraction:
 def extract(text: str) -> Extraction:
     """Find the final answer of a completion.
 
-    Only what follows the last ``</think>`` counts. The last outermost box decides, even if it is empty or unclosed (then
-    there is no answer: an earlier box was not the last word). Without any box a sentence such as "The final answer is 5."
-    or a GSM8K line ``#### 5`` decides, the last of them. Runs in time linear in the text.
+    Only what follows the last ``</think>`` counts. The last outermost box decides, even if it is empty or unclosed
+    (then there is no answer: an earlier box was not the last word). Without any box a sentence such as "The final
+    answer is 5." or a GSM8K line ``#### 5`` decides, the last of them. Runs in time linear in the text.
     """
     text = text.rpartition("</think>")[2]
     box = _last_box(text)

@@ -7,8 +7,9 @@ from ttsv.scoring.bounds import refuse_oversized
 from ttsv.scoring.choice import letter_of
 from ttsv.scoring.compare import Comparison
 from ttsv.scoring.normalize import UnreadableError, compact, normalize
+from ttsv.scoring.reading import read
 from ttsv.scoring.scalars import PlainScalars, Scalars, UndecidedError
-from ttsv.scoring.shape import Shape, read
+from ttsv.scoring.shape import Shape
 
 __all__ = ["Judgement", "UndecidedError", "judge", "judge_plainly", "judge_with_algebra", "warm_up"]
 

@@ -16,8 +16,8 @@ class MathVerifyGrader:
     """Grades by the conventions of :mod:`ttsv.scoring`.
 
     ``timeout_s`` bounds each row that needs algebra (seconds), ``memory_mb`` the worker that does it (MiB).
-    ``relative_tolerance`` makes plain numbers equal that differ by at most this share of the gold; leave it None unless the
-    task's own convention says so.
+    ``relative_tolerance`` makes plain numbers equal that differ by at most this share of the gold; leave it None
+    unless the task's own convention says so.
     """
 
     timeout_s: float = 1.5
@@ -45,6 +45,8 @@ class MathVerifyGrader:
             pass
         except RecursionError:
             return Judgement(False, "unparsed", "nested too deeply")
+        except Exception as error:  # a fault of ours in one row must not end the run; it is counted as an error
+            return Judgement(False, "error", f"{type(error).__name__}: {error}"[:200])
         return _judgement(self._worker().call(_MODULE, "judge_with_algebra", gold, answer, self.relative_tolerance))
 
     def describe(self, gold: str, answer: str) -> list[str]:

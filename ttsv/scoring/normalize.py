@@ -4,6 +4,7 @@ import re
 import unicodedata
 
 from ttsv.scoring.extract import matching_brace
+from ttsv.scoring.spelling import LAYOUT, SUBSCRIPTS, SUPERSCRIPTS, SYNONYMS, UNICODE, VULGAR
 
 MAX_LENGTH = 2000
 MAX_DEPTH = 20
@@ -13,93 +14,25 @@ class UnreadableError(ValueError):
     """The answer is not an expression that can be compared; the message says what is wrong with it."""
 
 
-_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿ", "0123456789+-()n")
-_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋", "0123456789+-")
-_VULGAR = {
-    "½": "1/2",
-    "⅓": "1/3",
-    "⅔": "2/3",
-    "¼": "1/4",
-    "¾": "3/4",
-    "⅕": "1/5",
-    "⅛": "1/8",
-    "⅜": "3/8",
-    "⅝": "5/8",
-    "⅞": "7/8",
-}
-_UNICODE = {
-    "−": "-", "–": "-", "—": "-", "‐": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "÷": r"\div ", "∗": "*",
-    "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ", "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "±": r"\pm ", "∓": r"\mp ",
-    "∞": r"\infty ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}",
-    "°": r"\degree ", "º": r"\degree ", "√": r"\sqrt ", "∛": r"\sqrt[3]", "π": r"\pi ", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ",
-    "γ": r"\gamma ", "δ": r"\delta ", "λ": r"\lambda ", "μ": r"\mu ", "ω": r"\omega ", "φ": r"\phi ", "ϕ": r"\phi ", "σ": r"\sigma ",
-    "τ": r"\tau ", "ρ": r"\rho ", "ε": r"\epsilon ", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ",
-    "⟨": r"\langle ", "⟩": r"\rangle ", "∠": r"\angle ", "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"', "\u200b": "", "\ufeff": "", "％": r"\%",
-}  # fmt: skip
-
-_LAYOUT: list[tuple[re.Pattern[str], str]] = [
-    (re.compile(r"(?<!\\)\\[()]|(?<!\\)\\\](?!\w)|(?<!\\)\\\[(?!\d+(?:pt|ex|em|mm)\])"), " "),  # \( \) \[ \]
-    (re.compile(r"(?<!\\)\$"), " "),
-    (re.compile(r"(?<=\d)(?:\{,\}|,(?:\s*\\!)+|\\,|\\;|\\ |~|\u202f|\u2009)\s*(?=\d{3}(?!\d))"), ""),  # thousands
-    (re.compile(r"(?<=\d),(?:\s*\\!)+\s*(?=\d)"), ""),
-    (re.compile(r"\\(?:left|right|middle)\s*\.(?!\d)"), " "),
-    (re.compile(r"\\(?:left|right|middle|[bB]igg?[lrm]?)\b\s*(?=[\\()\[\]|/<>.{}])"), ""),
-    (re.compile(r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|rm|bf|it|sf|tt|boldmath|quad|qquad|thinspace|hfill|hline)(?![A-Za-z])"), " "),
-    (re.compile(r"\\[hv]space\*?\{[^{}]*\}|\\[hv]?phantom\{[^{}]*\}|\\label\{[^{}]*\}|\\tag\{[^{}]*\}"), " "),
-    (re.compile(r"\\[,;:!> ](?![A-Za-z]*\{)|\\[,;:!> ]|~"), " "),
-    (re.compile(r"\\\s(?=\s*\S)"), " "),
-]  # fmt: skip
-
-_SYNONYMS: list[tuple[re.Pattern[str], str]] = [
-    (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
-    (re.compile(r"\\[dt]binom(?![A-Za-z])"), r"\\binom"),
-    (re.compile(r"\\(?:geqslant|geqq|geq)(?![A-Za-z])"), r"\\ge "),
-    (re.compile(r"\\(?:leqslant|leqq|leq)(?![A-Za-z])"), r"\\le "),
-    (re.compile(r"\\neq(?![A-Za-z])|\\not\s*="), r"\\ne "),
-    (re.compile(r"\\gt(?![A-Za-z])"), ">"),
-    (re.compile(r"\\lt(?![A-Za-z])"), "<"),
-    (re.compile(r"<="), r"\\le "),
-    (re.compile(r">="), r"\\ge "),
-    (re.compile(r"\\lbrace(?![A-Za-z])"), r"\\{"),
-    (re.compile(r"\\rbrace(?![A-Za-z])"), r"\\}"),
-    (re.compile(r"\\lbrack(?![A-Za-z])"), "["),
-    (re.compile(r"\\rbrack(?![A-Za-z])"), "]"),
-    (re.compile(r"\\(?:l|r)?vert(?![A-Za-z])"), "|"),
-    (re.compile(r"\\varnothing(?![A-Za-z])"), r"\\emptyset"),
-    (re.compile(r"\\(?:simeq|thickapprox|doteq)(?![A-Za-z])"), r"\\approx "),
-    (re.compile(r"\\var(phi|epsilon|theta|rho|sigma)(?![A-Za-z])"), r"\\\1"),
-    (re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))|\^\s*\{?\s*\\degree\s*\}?|\\degree(?![A-Za-z])"), r"\\degree "),
-    (re.compile(r"(?<!\\)%|\\%"), r"\\% "),
-    (re.compile(r"\\(?:Reals|R)(?![A-Za-z])"), r"\\mathbb{R}"),
-    (re.compile(r"\\bigcup(?![A-Za-z])"), r"\\cup "),
-    (re.compile(r"\\colon(?![A-Za-z])"), ":"),
-    (re.compile(r"\\(?:bmod|pmod)(?![A-Za-z])"), r"\\bmod "),
-    (re.compile(r"\\(?:text|mbox|hbox|textrm|textnormal|textbf|textit|textsf|texttt|emph|textup|underline)\s*(?=\{)"), r"\\text"),
-    (re.compile(r"\\(?:mathrm|mathit|mathbf|mathsf|mathtt|boldsymbol|bm|bold|operatorname\*?|pmb)\s*\{\s*(\\?[A-Za-z])\s*\}(?!\s*\^?\{?\\text)"), r"\1 "),
-    (re.compile(r"\\(?:mathrm|mathit|mathsf|mathtt|rm)\s*(?=\{)"), r"\\text"),
-    (re.compile(r"\\(?:mathbf|boldsymbol|bm|bold|pmb)\s*(?=\{)"), r"\\font"),
-    (re.compile(r"\\(?:operatorname\*?|text)\s*\{\s*(arcsin|arccos|arctan|arsinh|arcosh|artanh|sin|cos|tan|cot|sec|csc|ln|log|exp|gcd|lcm|sinh|cosh|tanh|max|min)\s*\}"), r"\\\1 "),
-    (re.compile(r"\\operatorname\*?\s*(?=\{)"), r"\\text"),
-]  # fmt: skip
-
-
 def normalize(text: str) -> str:
     """Return the one spelling of an answer or gold text; single spaces between tokens are kept.
 
-    Raises :class:`UnreadableError` for control characters, lone surrogates, unbalanced braces, or a text beyond the bounds
-    (2000 characters, nesting of 20).
+    Raises :class:`UnreadableError` for control characters, lone surrogates, unbalanced braces, or a text beyond the
+    bounds (2000 characters, nesting of 20).
     """
     if len(text) > MAX_LENGTH:
         raise UnreadableError(f"longer than {MAX_LENGTH} characters")
     text = _rows(_plain_characters(text))
-    for pattern, replacement in _LAYOUT:
+    for pattern, replacement in LAYOUT:
         text = pattern.sub(replacement, text)
     text = _unwrap_boxes(text)
-    for pattern, replacement in _SYNONYMS:
+    for pattern, replacement in SYNONYMS:
         text = pattern.sub(replacement, text)
     text = _unwrap(text, r"\font")
     text = re.sub(r"\s+", " ", text).strip()
-    text = re.sub(r"^\\text\s*\{[^{}]*(?:\b(?:is|are|equals)|[:=])\s*\}\s*(?=.)", "", text)  # a sentence before the answer
+    text = re.sub(
+        r"^\\text\s*\{[^{}]*(?:\b(?:is|are|equals)|[:=])\s*\}\s*(?=.)", "", text
+    )  # a sentence before the answer
     text = _brace_arguments(_trim(text))
     check_balance(text)
     return text
@@ -107,7 +40,7 @@ def normalize(text: str) -> str:
 
 def compact(text: str) -> str:
     """Return a normalized text without the spaces that mean nothing, for comparison as a string."""
-    text = re.sub(r"(\\[A-Za-z]+) (?=[A-Za-z])", "\\1\x00", text)
+    text = re.sub(r"(\\[A-Za-z]+) (?=[A-Za-z])|(?<=\d) (?=\d)", "\\1\x00", text)
     return text.replace(" ", "").replace("\x00", " ")
 
 
@@ -117,10 +50,10 @@ def _plain_characters(text: str) -> str:
         if not text.isprintable():
             raise UnreadableError("control characters in the answer")
         return text
-    text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿ]+", lambda m: "^{" + m[0].translate(_SUPERSCRIPTS) + "}", text)
-    text = re.sub(r"[₀₁₂₃₄₅₆₇₈₉₊₋]+", lambda m: "_{" + m[0].translate(_SUBSCRIPTS) + "}", text)
-    text = re.sub("[" + "".join(_VULGAR) + "]", lambda m: r"\frac{{{}}}{{{}}}".format(*_VULGAR[m[0]].split("/")), text)
-    text = "".join(_UNICODE.get(char, char) for char in text)
+    text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿ]+", lambda m: "^{" + m[0].translate(SUPERSCRIPTS) + "}", text)
+    text = re.sub(r"[₀₁₂₃₄₅₆₇₈₉₊₋]+", lambda m: "_{" + m[0].translate(SUBSCRIPTS) + "}", text)
+    text = re.sub("[" + "".join(VULGAR) + "]", lambda m: r"\frac{{{}}}{{{}}}".format(*VULGAR[m[0]].split("/")), text)
+    text = "".join(UNICODE.get(char, char) for char in text)
     if any(unicodedata.category(char) in ("Cc", "Cs", "Co", "Cn") for char in text):
         raise UnreadableError("control characters or lone surrogates in the answer")
     return unicodedata.normalize("NFKC", text)
@@ -128,6 +61,11 @@ def _plain_characters(text: str) -> str:
 
 def _rows(text: str) -> str:
     r"""Name the end of a matrix row, ``\\\\``, and repair doubled backslashes such as ``\\\\frac`` outside matrices."""
+    cases = re.fullmatch(
+        r"(?:\\left)?\s*(?:\\\{)?\s*\\begin\{(cases|aligned)\}(.*)\\end\{\1\}(?:\s*\\right\.)?", text.strip()
+    )
+    if cases and r"\begin" not in cases[2]:
+        return re.sub(r",?\s*\\\\", lambda _: ", ", cases[2].strip().removesuffix("\\\\")).replace("&", " ")
     if r"\begin" not in text:
         return re.sub(r"\\\\(?=[A-Za-z])", lambda _: "\\", text)
     return re.sub(r"\\\\(?:\s*\[\d+(?:\.\d+)?(?:pt|ex|em|mm)\])?|\\cr(?![A-Za-z])", lambda _: r"\newrow ", text)
@@ -166,7 +104,7 @@ _ARGUMENTS = re.compile(r"\\(frac|sqrt|binom)(?![A-Za-z])")
 
 
 def _brace_arguments(text: str) -> str:
-    r"""Give ``\frac``, ``\sqrt`` and ``\binom`` their braces: ``\frac12`` is ``\frac{1}{2}``, ``\sqrt(2)`` is ``\sqrt{2}``."""
+    r"""Give ``\frac``, ``\sqrt`` and ``\binom`` their braces: ``\frac12`` becomes ``\frac{1}{2}``."""
     out: list[str] = []
     position = 0
     while (match := _ARGUMENTS.search(text, position)) is not None:

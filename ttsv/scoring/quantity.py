@@ -1,4 +1,4 @@
-r"""Plain quantities: exact numbers in every usual spelling, with their percent sign, degree, currency, unit and base."""
+r"""Plain quantities: exact numbers in every usual spelling, with percent sign, degree, currency, unit and base."""
 
 import re
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from ttsv.scoring.units import Unit, read_unit
 
 MAX_DIGITS = 1500
 MAX_EXPONENT = 5000
+MAX_UNIT_WORDS = 12
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
 _DECIMAL = rf"(?:{_DIGITS}(?:\.\d*)?|\.\d+)"
@@ -29,9 +30,12 @@ _SIGN = re.compile(r"\s*(?P<sign>[+-]?)\s*")
 _BASE = re.compile(
     r"\(?(?P<digits>[0-9A-Za-z]+(?:\.[0-9A-Za-z]+)?)\)?\s*_\s*(?:\{\s*(?:\\text\{\s*)?(?P<b1>\w+)\s*\}?\s*\}|(?P<b2>\d+)|\\text\{\s*(?P<b3>\w+)\s*\})"
 )
-_BASE_WORDS = {w: i for i, w in enumerate(["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"], 2)} | {
-    "sixteen": 16
-}
+_BASE_WORDS = {
+    w: i
+    for i, w in enumerate(
+        ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"], 2
+    )
+} | {"sixteen": 16}
 _CURRENCY = {
     "\\$": "dollar",
     "€": "euro",
@@ -87,6 +91,8 @@ def _decimal(text: str) -> Fraction:
 def _unsigned(text: str) -> Fraction | None:
     if match := _PLAIN.fullmatch(text):
         return _decimal(match["m"])
+    if re.fullmatch(r"\d{1,3}(?: \d{3})+(?:\.\d+)?", text):
+        return _decimal(text.replace(" ", ""))
     if match := _FRACTION.fullmatch(text):
         return _ratio(match["n1"] or match["n2"], match["d1"] or match["d2"])
     if match := _E_NOTATION.fullmatch(text):
@@ -156,8 +162,10 @@ def _currency(text: str) -> tuple[str, Unit | None]:
     return text, None
 
 
+# Possessive quantifiers: a run of unit words must not be split in more than one way.
 _TEXT_UNIT = re.compile(
-    r"(?P<core>.*?[^\s^_])\s*(?P<unit>(?:(?:\\cdot|/|\\)?\s*\\text\{[^{}]*\}\s*(?:\^\s*(?:\{\s*-?\d\s*\}|-?\d))?\s*)+)$"
+    r"(?P<core>.*?[^\s^_])\s*+(?P<unit>(?:(?:\\cdot|/|\\(?!text))?+\s*+\\text\{[^{}]*+\}"
+    r"(?:\s*+\^\s*+(?:\{\s*+-?\d\s*+\}|-?\d))?+\s*+)++)"
 )
 _WORD_UNIT = re.compile(
     r"(?P<core>.*[\d)}])(?P<space>\s*)(?P<unit>[A-Za-z][A-Za-z./ ]*?(?:\s*\^\s*(?:\{\s*-?\d\s*\}|-?\d))?)\.?$"
@@ -165,7 +173,7 @@ _WORD_UNIT = re.compile(
 
 
 def _unit(text: str) -> tuple[str, Unit | None]:
-    match = _TEXT_UNIT.fullmatch(text)
+    match = _TEXT_UNIT.fullmatch(text) if text.count(r"\text") <= MAX_UNIT_WORDS else None
     if match:
         return match["core"].strip(), read_unit(match["unit"])
     match = _WORD_UNIT.fullmatch(text)

@@ -1,7 +1,7 @@
 """The release's rule beside ours: what its evaluation does, in our own writing, for comparison with its verdicts.
 
-Behaviour after METHOD section 2 and the released verdicts: last box, phrase or last number; x100 and /100 accepted; numbers
-within a relative 1e-4; bracket kinds ignored in tuples; lists without brackets only in the order written.
+Behaviour after METHOD section 2 and the released verdicts: last box, phrase or last number; x100 and /100 accepted;
+numbers within a relative 1e-4; bracket kinds ignored in tuples; lists without brackets only in the order written.
 """
 
 import math
@@ -24,7 +24,7 @@ class _StoppedError(Exception):
 
 @dataclass(frozen=True)
 class ReleaseGrader:
-    """Grades as the released evaluation does. ``timeout_s`` in seconds, ``memory_mb`` in MiB, as in the standard grader."""
+    """Grades as the released evaluation does; ``timeout_s`` (seconds) and ``memory_mb`` (MiB) bound its worker."""
 
     timeout_s: float = 1.5
     memory_mb: int = 1024
@@ -47,6 +47,8 @@ class ReleaseGrader:
             return Verdict(False, answer, *stop.args)
         except (UnreadableError, RecursionError) as error:
             return Verdict(False, answer, "unparsed", str(error)[:200])
+        except Exception as error:  # a fault of ours in one row must not end the run; it is counted as an error
+            return Verdict(False, answer, "error", f"{type(error).__name__}: {error}"[:200])
         return Verdict(
             correct, answer, "ok", "equal by the release's rule" if correct else "not equal by the release's rule"
         )
@@ -98,7 +100,7 @@ def symbolically_equal(answer: str, gold: str) -> bool:
 
     try:
         return Algebra(relative_tolerance=1e-4).equal(normalize(gold), normalize(answer))
-    except (UnreadableError, ArithmeticError):
+    except (UnreadableError, ArithmeticError, RecursionError):
         return False
 
 

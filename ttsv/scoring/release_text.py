@@ -5,7 +5,13 @@ import re
 MAX_LENGTH = 2000
 
 # Words seen to vanish from the released golds and predictions, and the common measures beside them.
-_UNITS = ["mm", "cm", "dm", "m", "km", "inch", "inches", "foot", "feet", "ft", "yard", "mile", "mi", "acre", "hectare", "ml", "l", "liter", "litre", "gallon", "mg", "g", "gram", "kg", "pound", "lb", "ounce", "s", "sec", "second", "min", "minute", "h", "hour", "hr", "day", "week", "month", "year", "mph", "kmph", "degree", "rad", "cent", "dollar", "rupee", "percent", "unit", "person", "people", "man", "men", "woman", "women", "apple", "coin", "toy", "am", "pm", "noon", "east", "a", "c"]
+_UNITS = [
+    "mm", "cm", "dm", "m", "km", "inch", "inches", "foot", "feet", "ft", "yard", "mile", "mi", "acre", "hectare",
+    "ml", "l", "liter", "litre", "gallon", "mg", "g", "gram", "kg", "pound", "lb", "ounce", "s", "sec", "second",
+    "min", "minute", "h", "hour", "hr", "day", "week", "month", "year", "mph", "kmph", "degree", "rad", "cent",
+    "dollar", "rupee", "percent", "unit", "person", "people", "man", "men", "woman", "women", "apple", "coin",
+    "toy", "am", "pm", "noon", "east", "a", "c"
+]  # fmt: skip
 _UNIT_WORDS = sorted({word + ending for word in _UNITS for ending in ("", "s")}, key=len, reverse=True)
 _UNIT = re.compile(r"(?P<before>^|\W)(?:" + "|".join(re.escape(word) for word in _UNIT_WORDS) + r")(?P<after>$|\W)")
 
@@ -45,7 +51,7 @@ _LAST = [
 
 
 def release_answer(text: str) -> str | None:
-    """Return the answer text the release takes from a completion: phrase, last box, or last number; None if there is none.
+    """Return what the release takes from a completion: phrase, last box, or last number; None if there is none.
 
     It may be empty: the release drops the word "east" as if it were a unit, and then finds two empty texts equal.
     """

@@ -1,9 +1,10 @@
-"""What the comparison of forms asks of an algebra, and the part of it that needs none: exact numbers and equal spellings."""
+"""What the comparison of forms asks of an algebra, and the part of it that needs none."""
 
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Protocol
 
+from ttsv.scoring.expression import Symbols, rewrite
 from ttsv.scoring.normalize import compact
 from ttsv.scoring.quantity import read_number
 
@@ -37,6 +38,7 @@ class PlainScalars:
         """See :class:`Scalars`."""
         if compact(gold) == compact(answer):
             return True
+        rewrite(answer, Symbols())  # what cannot even be written out is unreadable, and needs no worker to say so
         raise UndecidedError
 
     def same_equation(self, gold: tuple[str, str], answer: tuple[str, str]) -> int:

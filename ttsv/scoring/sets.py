@@ -13,7 +13,7 @@ _MINUS_INFINITY = r"-\infty"
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """An interval; ``low_open`` and ``high_open`` say whether its ends are left out, ``removed`` that it is taken away."""
+    """An interval; ``..._open`` says whether an end is left out, ``removed`` that the whole is taken away."""
 
     low: str
     low_open: bool

@@ -5,28 +5,24 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 _METRES = {
-    "mm": "1/1000",
-    "cm": "1/100",
-    "dm": "1/10",
-    "m": "1",
-    "km": "1000",
-    "in": "127/5000",
-    "ft": "381/1250",
-    "yd": "1143/1250",
-    "mi": "201168/125",
-}
+    "mm": "1/1000", "cm": "1/100", "dm": "1/10", "m": "1", "km": "1000", "in": "127/5000", "ft": "381/1250",
+    "yd": "1143/1250", "mi": "201168/125",
+}  # fmt: skip
 _SECONDS = {"ms": "1/1000", "s": "1", "min": "60", "h": "3600", "day": "86400", "week": "604800"}
 _GRAMS = {"mg": "1/1000", "g": "1", "kg": "1000", "oz": "45359237/1600000", "lb": "45359237/100000"}
 _LITRES = {"ml": "1/1000000", "l": "1/1000"}  # in cubic metres
 _MONEY = {"cent": "1/100", "dollar": "1"}
-_OTHER = {"J": "1", "W": "1", "N": "1", "Pa": "1", "K": "1", "Hz": "1", "V": "1", "ohm": "1", "mol": "1", "eV": "1", "year": "1", "month": "1",
-          "euro": "1", "pound sterling": "1", "yen": "1", "rupee": "1", "radian": "1"}  # fmt: skip
+_OTHER = {
+    "J": "1", "W": "1", "N": "1", "Pa": "1", "K": "1", "Hz": "1", "V": "1", "ohm": "1", "mol": "1", "eV": "1",
+    "year": "1", "month": "1", "euro": "1", "pound sterling": "1", "yen": "1", "rupee": "1", "radian": "1",
+}  # fmt: skip
 _NAMES = {
-    "millimeter": "mm", "millimetre": "mm", "centimeter": "cm", "centimetre": "cm", "decimeter": "dm", "meter": "m", "metre": "m",
-    "kilometer": "km", "kilometre": "km", "inch": "in", "inches": "in", "foot": "ft", "feet": "ft", "yard": "yd", "mile": "mi",
-    "millisecond": "ms", "second": "s", "sec": "s", "minute": "min", "hour": "h", "hr": "h", "milligram": "mg", "gram": "g",
-    "kilogram": "kg", "ounce": "oz", "pound": "lb", "lbs": "lb", "milliliter": "ml", "millilitre": "ml", "mL": "ml", "liter": "l",
-    "litre": "l", "L": "l", "usd": "dollar", "joule": "J", "watt": "W", "newton": "N", "pascal": "Pa", "kelvin": "K", "hertz": "Hz",
+    "millimeter": "mm", "millimetre": "mm", "centimeter": "cm", "centimetre": "cm", "decimeter": "dm",
+    "meter": "m", "metre": "m", "kilometer": "km", "kilometre": "km", "inch": "in", "inches": "in", "foot": "ft",
+    "feet": "ft", "yard": "yd", "mile": "mi", "millisecond": "ms", "second": "s", "sec": "s", "minute": "min",
+    "hour": "h", "hr": "h", "milligram": "mg", "gram": "g", "kilogram": "kg", "ounce": "oz", "pound": "lb",
+    "lbs": "lb", "milliliter": "ml", "millilitre": "ml", "mL": "ml", "liter": "l", "litre": "l", "L": "l",
+    "usd": "dollar", "joule": "J", "watt": "W", "newton": "N", "pascal": "Pa", "kelvin": "K", "hertz": "Hz",
     "volt": "V", "mole": "mol", "electronvolt": "eV", "yr": "year", "¢": "cent", "rad": "radian", "buck": "dollar",
 }  # fmt: skip
 

@@ -1,7 +1,8 @@
 """The other end of :mod:`ttsv.scoring.workers`: a supervisor that imports once, and a forked child that does the work.
 
-Run as ``python -m ttsv.scoring.worker_process TIMEOUT_S MEMORY_MB MODULE ...``. The supervisor never evaluates anything, so
-it always answers; a child that runs too long, outgrows its memory or dies costs one fork, a few milliseconds.
+Run as ``python -m ttsv.scoring.worker_process TIMEOUT_S MEMORY_MB MODULE ...``. The supervisor never evaluates
+anything, so it always answers; a child that runs too long, outgrows its memory or dies costs one fork, a few
+milliseconds.
 """
 
 import contextlib

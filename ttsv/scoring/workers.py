@@ -1,7 +1,7 @@
 """A killable worker process: bounded in time and memory, replaced when it dies, usable from any thread or process.
 
-No signals and no ``multiprocessing`` are used in the caller, so it works off the main thread, inside daemonic workers and
-without a ``__main__`` guard.
+No signals and no ``multiprocessing`` are used in the caller, so it works off the main thread, inside daemonic workers
+and without a ``__main__`` guard.
 """
 
 import atexit
@@ -24,7 +24,7 @@ GRACE_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came of a job: ``value`` (the function's result), ``timeout`` or ``error`` (``value`` is then the reason)."""
+    """What came of a job: ``value`` (what it returned), ``timeout`` or ``error`` (``value`` is then the reason)."""
 
     kind: Literal["ready", "value", "timeout", "error"]
     value: Any
@@ -48,8 +48,8 @@ def read_frame(stream: IO[bytes]) -> bytes:
 class Worker:
     """One worker process, started at the first call.
 
-    ``timeout_s`` bounds each job in seconds, ``memory_mb`` the worker's address space in MiB; ``modules`` are imported when
-    it starts, outside the time limit.
+    ``timeout_s`` bounds each job in seconds, ``memory_mb`` the worker's address space in MiB; ``modules`` are
+    imported when it starts, outside the time limit.
     """
 
     def __init__(self, timeout_s: float, memory_mb: int, modules: tuple[str, ...]) -> None:
@@ -65,7 +65,8 @@ class Worker:
             for _ in range(2):  # a worker that died while idle is replaced without loss
                 if not self._start():
                     return Reply("error", "the worker did not start")
-                assert self._process is not None and self._process.stdin is not None
+                assert self._process is not None
+                assert self._process.stdin is not None
                 try:
                     write_frame(self._process.stdin, job)
                 except OSError:
@@ -73,11 +74,6 @@ class Worker:
                     continue
                 return self._receive(self.timeout_s + GRACE_S)
         return Reply("error", "the worker died before it took the job")
-
-    def start(self) -> None:
-        """Start the process without waiting for it."""
-        with self._lock:
-            self._spawn()
 
     def close(self) -> None:
         """End the process."""
@@ -114,7 +110,8 @@ class Worker:
         return self._ready
 
     def _receive(self, limit_s: float) -> Reply:
-        assert self._process is not None and self._process.stdout is not None
+        assert self._process is not None
+        assert self._process.stdout is not None
         deadline = time.monotonic() + limit_s
         stream = self._process.stdout
         ready, _, _ = select.select([stream], [], [], max(0.0, deadline - time.monotonic()))

@@ -18,6 +18,8 @@ class FileTask:
     """Problems from ``<data_dir>/<name>/<file>``, or from ``hub`` where ``data_dir`` is None.
 
     ``fields`` names the fields of the file, and of the hub data set too unless ``hub.fields`` says otherwise.
+    ``relative_tolerance``, where the task's own convention allows one, is what the grader's config takes over: plain
+    numbers then count as equal that differ by at most this share of the gold.
     """
 
     name: str
@@ -25,6 +27,7 @@ class FileTask:
     hub: HubSource | None = None
     choices: MultipleChoice | None = None
     file: str = "test.jsonl"
+    relative_tolerance: float | None = None
 
     def load(self, data_dir: Path | None) -> list[Problem]:
         """The problems in the order of their source; raises ``UserError`` (see ``read``)."""

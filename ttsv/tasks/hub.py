@@ -6,12 +6,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ttsv.records import UserError
-
-if TYPE_CHECKING:
-    from ttsv.tasks.fields import Fields
+from ttsv.tasks.fields import Fields
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
