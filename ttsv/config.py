@@ -1,14 +1,14 @@
 """From a composed Hydra config to typed components, built once. Only entry points import this."""
 
-from dataclasses import asdict, dataclass, is_dataclass
-from typing import Any, TypeVar
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import Annotated, Any, Literal, TypeVar
 
 import hydra.utils
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from ttsv.engines.base import Engine
 from ttsv.evaluation import Evaluation
@@ -22,8 +22,28 @@ from ttsv.weights import ModelConfig
 
 T = TypeVar("T")
 
-ADAPT_ON = ("all", "first_half", "second_half")
-STOP_AFTER = (None, "adapt", "generate")
+
+@dataclass(frozen=True)
+class _Root:
+    """The plain values at the root of a config, whose types :func:`build` checks."""
+
+    study: str
+    seed: int
+    limit: int | None
+    limit_seed: int
+    split_seed: int
+    data_dir: str | None
+    vector: str | None
+    results_dir: str
+    device: str
+    checkpoint_every: Annotated[int, Field(ge=1)]
+    adapt_on: Literal["all", "first_half", "second_half"]
+    stop_after: Literal["adapt", "generate"] | None
+
+
+@dataclass(frozen=True)
+class _AllSeeds(Seeds):
+    evaluation: int
 
 
 @dataclass(frozen=True)
@@ -52,14 +72,12 @@ def build(config: DictConfig) -> Cell:
     Raises:
         UserError: naming the key, what was got and what was expected.
     """
-    if config.adapt_on not in ADAPT_ON:
-        raise UserError(f"adapt_on={config.adapt_on!r} is unknown; expected one of {', '.join(ADAPT_ON)}")
-    if config.stop_after not in STOP_AFTER:
-        raise UserError(f"stop_after={config.stop_after!r} is unknown; expected one of adapt, generate, null")
     try:
         plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise UserError(f"the config is not complete: {error}") from error
+    _validated(_Root, {field.name: plain[field.name] for field in fields(_Root)}, "")
+    seeds = _validated(_AllSeeds, plain["seeds"], "seeds")
     choices = HydraConfig.get().runtime.choices
     names = {
         group: str(choices[group]) for group in ("task", "prompt", "recipe", "scale", "method", "engine", "grader")
@@ -75,7 +93,7 @@ def build(config: DictConfig) -> Cell:
         engine=component(config.engine, "engine"),
         grader=component(config.grader, "grader"),
         second_grader=component(config.second_grader, "second_grader"),
-        seeds=Seeds(int(config.seeds.initialization), int(config.seeds.order), int(config.seeds.rollout)),
+        seeds=Seeds(seeds.initialization, seeds.order, seeds.rollout),
         names=names,
         overrides=tuple(HydraConfig.get().overrides.task),
         plain=plain,
@@ -126,5 +144,7 @@ def _validated(kind: type[T], plain: Any, key: str) -> T:
     try:
         return TypeAdapter(kind).validate_python(plain)
     except ValidationError as error:
-        lines = [f"{key}.{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" for e in error.errors()]
+        lines = [
+            f"{'.'.join(filter(None, [key, *map(str, e['loc'])]))}={e['input']!r}: {e['msg']}" for e in error.errors()
+        ]
         raise UserError("\n".join(lines)) from error

@@ -54,7 +54,7 @@ def run(cell: Cell) -> Path:
     data_dir = Path(plain["data_dir"]).expanduser() if plain["data_dir"] else None
     cell.task.availability(data_dir)
     loaded = cell.task.read(data_dir)
-    problems = subset(loaded.problems, plain["limit"], plain["limit_seed"]) if plain["limit"] else loaded.problems
+    problems = subset(loaded.problems, plain["limit"], plain["limit_seed"])
     adapted_on = adaptation_problems(problems, plain["adapt_on"], plain["split_seed"])
     _announce(cell, device, (dtypes[0], dtypes[1]), len(adapted_on), len(problems))
 
@@ -165,6 +165,8 @@ class TableAfterSweep(Callback):
 
 def _facts(cell: Cell, problems: list[Problem]) -> dict[str, Any]:
     plain = cell.plain
+    # Runs that differ in their seeds alone stand in one table, as seeds of one method.
+    evaluation = {name: value for name, value in plain["recipe"]["evaluation"].items() if name != "seed"}
     return {
         "model": cell.model.name,
         **{group: cell.names[group] for group in ("task", "prompt", "recipe", "scale", "grader")},
@@ -176,7 +178,7 @@ def _facts(cell: Cell, problems: list[Problem]) -> dict[str, Any]:
         "adapt_on": plain["adapt_on"],
         "prompt_config": digest(plain["prompt"])[:16],
         "problems": digest([[p.id, p.question, p.gold] for p in problems])[:16],
-        "evaluation": digest([plain["recipe"]["evaluation"], plain["recipe"]["dtype"]])[:16],
+        "evaluation": digest([evaluation, plain["recipe"]["dtype"]])[:16],
     }
 
 

@@ -21,8 +21,8 @@ class ReleasedVector:
     optimizes: ClassVar[bool] = False
 
     def determined_by(self, setting: Setting) -> dict[str, Any]:
-        """Return the hash of the numbers in the file."""
-        return {"vectors": self._load().content_digest()}
+        """Return the hash of the numbers in the file, and the model, which they must fit."""
+        return {"model": dict(setting.model_key), "vectors": self._load().content_digest()}
 
     def adapt(self, lm: LanguageModel, setting: Setting, work: Path) -> Adapted:
         """Return the vector.

@@ -1,0 +1,123 @@
+"""The comparison table on an example small enough to be counted by hand."""
+
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import pytest
+from tiny_tables import cell, rows_of
+
+from ttsv.metrics import metrics
+from ttsv.tables import Cell, Group, comparison, verdicts
+
+NONE = "0000001111"
+UNTRAINED = "1100001111"
+TRAINED = "1111101110"
+
+
+def group(*cells: Cell) -> Group:
+    return Group("title", cells)
+
+
+def row(found: pd.DataFrame, **where: Any) -> dict[str, Any]:
+    for name, value in where.items():
+        found = found[found[name] == value]
+    assert len(found) == 1, found
+    return dict(found.iloc[0])
+
+
+def test_gains_tests_and_flows_are_those_counted_by_hand() -> None:
+    cells = group(cell("none", NONE), cell("untrained_prefix", UNTRAINED), cell("ttsv", TRAINED))
+    found = comparison(cells)
+    assert list(found["method"]) == ["none", "untrained_prefix", "ttsv"]
+    none, trained = row(found, method="none"), row(found, method="ttsv")
+    assert (none["accuracy"], none["n"], none["half"]) == (40.0, 10, "all")
+    assert pd.isna(none["gain_none"])
+    assert pd.isna(none["gain_untrained_prefix"])
+    assert trained["accuracy"] == pytest.approx(80)
+    assert trained["gain_none"] == pytest.approx(40)
+    assert trained["relative_none"] == pytest.approx(100)
+    assert (trained["wrong_to_right_none"], trained["right_to_wrong_none"]) == (5, 1)
+    assert trained["p_none"] == pytest.approx(2 * (1 + 6) / 2**6)
+    assert trained["gain_untrained_prefix"] == pytest.approx(20)
+    assert trained["relative_untrained_prefix"] == pytest.approx(100 / 3)
+    assert (trained["wrong_to_right_untrained_prefix"], trained["right_to_wrong_untrained_prefix"]) == (3, 1)
+
+
+def test_a_baseline_without_a_right_answer_has_no_relative_gain() -> None:
+    found = comparison(group(cell("none", "0000"), cell("ttsv", "1100")))
+    assert row(found, method="ttsv")["gain_none"] == pytest.approx(50)
+    assert pd.isna(row(found, method="ttsv")["relative_none"])
+
+
+def test_halves_are_shown_apart_where_problems_were_held_out() -> None:
+    optimised = frozenset(f"p{n}" for n in range(5))
+    cells = group(cell("none", NONE, optimised=optimised), cell("ttsv", TRAINED, optimised=optimised))
+    found = comparison(cells)
+    assert list(found["half"]) == ["optimised", "optimised", "held-out", "held-out"]
+    assert [row(found, half=h, method="ttsv")["accuracy"] for h in ("optimised", "held-out")] == [100, 60]
+    assert [row(found, half=h, method="ttsv")["gain_none"] for h in ("optimised", "held-out")] == [
+        100,
+        pytest.approx(-20),
+    ]
+    assert [row(found, half=h, method="ttsv")["n"] for h in ("optimised", "held-out")] == [5, 5]
+
+
+def test_seeds_have_a_mean_with_a_spread_and_no_test_of_its_own() -> None:
+    cells = group(cell("none", NONE), cell("ttsv", TRAINED, seed=1), cell("ttsv", UNTRAINED, seed=2))
+    mean = row(comparison(cells), seed="mean")
+    assert mean["accuracy"] == pytest.approx(70)
+    assert mean["gain_none"] == pytest.approx(30)
+    assert pd.isna(mean["p_none"])
+    assert pd.isna(mean["ci_low"])
+    assert mean["note"] == "2 seeds, 60.0 to 80.0 %"
+
+
+def test_an_untrained_baseline_is_that_of_the_same_seed() -> None:
+    cells = group(
+        cell("untrained_prefix", "1111000000", seed=1),
+        cell("untrained_prefix", "1000000000", seed=2),
+        cell("ttsv", "1111100000", seed=1),
+        cell("ttsv", "1111100000", seed=2),
+        cell("ttsv", "1111100000", seed=3),
+    )
+    found = comparison(cells)
+    gains = [row(found, method="ttsv", seed=s)["gain_untrained_prefix"] for s in (1, 2, 3)]
+    assert gains[:2] == [pytest.approx(10), pytest.approx(40)]
+    assert pd.isna(gains[2])
+
+
+def test_pairing_is_by_problem_and_not_by_place() -> None:
+    ordered = cell("ttsv", TRAINED)
+    shuffled = replace(ordered, samples=ordered.samples.sort_values("problem_id", ascending=False, ignore_index=True))
+    trained = row(comparison(group(cell("none", NONE), shuffled)), method="ttsv")
+    assert (trained["wrong_to_right_none"], trained["right_to_wrong_none"]) == (5, 1)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("0" * 10, "1" * 10, "Better at the 5 % level"),
+        ("1" * 10, "0" * 10, "Worse at the 5 % level"),
+        ("0000001111", "1000001111", r"Too few problems changed (1) for any test to tell: the evidence is too thin"),
+        ("0000001111", "1111101110", "The evidence is too thin to call this a difference"),
+    ],
+)
+def test_the_words_say_what_the_test_shows(before: str, after: str, words: str) -> None:
+    (sentence,) = verdicts(group(cell("none", before), cell("ttsv", after)))
+    assert words in sentence
+    assert "ttsv (seed 15) against none on all problems (n=10)" in sentence
+
+
+def test_metrics_are_means_over_problems_and_rates_over_rows() -> None:
+    samples = rows_of("1010", samples=2)
+    samples["finish_reason"] = ["length"] * 1 + ["stop"] * 3
+    samples["flag"] = ["timeout", "error", "ok", "no_answer"]
+    found = metrics(samples)
+    assert found["problems"] == 2
+    assert found["samples_per_problem"] == 2
+    assert found["accuracy"] == 0.5
+    assert found["truncated"] == 0.25
+    assert found["flags"] == {"ok": 1, "no_answer": 1, "unparsed": 0, "timeout": 1, "error": 1}
+    uneven = pd.concat([rows_of("11", samples=2), rows_of("0").assign(problem_id="p9")])
+    assert metrics(uneven)["accuracy"] == 0.5
