@@ -171,7 +171,8 @@ def _facts(cell: Cell, problems: list[Problem]) -> dict[str, Any]:
         "model": cell.model.name,
         **{group: cell.names[group] for group in ("task", "prompt", "recipe", "scale", "grader")},
         "conditions": _overrides(cell, CONDITIONS),
-        "variant": _overrides(cell, VARIANTS),
+        # What only shapes a vector says nothing of the model alone.
+        "variant": _overrides(cell, VARIANTS, but=CONDITIONS) if cell.method.kind else "",
         "method": cell.method.name,
         "seed": plain["seed"],
         "limit": plain["limit"],
@@ -182,9 +183,10 @@ def _facts(cell: Cell, problems: list[Problem]) -> dict[str, Any]:
     }
 
 
-def _overrides(cell: Cell, prefixes: tuple[str, ...]) -> str:
-    """Return the overrides of the command line below these keys, in a fixed order."""
-    return " ".join(sorted(o for o in cell.overrides if o.lstrip("+").startswith(prefixes)))
+def _overrides(cell: Cell, prefixes: tuple[str, ...], but: tuple[str, ...] = ()) -> str:
+    """Return the overrides of the command line below these keys, in a fixed order; those below ``but`` are left out."""
+    chosen = [o for o in cell.overrides if o.lstrip("+").startswith(prefixes)]
+    return " ".join(sorted(o for o in chosen if not (but and o.lstrip("+").startswith(but))))
 
 
 def _announce(
