@@ -249,6 +249,15 @@ def test_unknown_keys_are_refused_and_named(invoke: Invoke, tmp_path: Path, word
     assert not (tmp_path / "results").exists()
 
 
+def test_a_model_that_transformers_does_not_know_is_named(invoke: Invoke, tmp_path: Path) -> None:
+    base = setting(tmp_path)
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "no_such_model"}')
+    done = invoke(*base, "method=none")
+    assert done.code == 2, done.err
+    assert "transformers cannot load tiny from" in done.err
+    assert not (tmp_path / "results").exists()
+
+
 def test_a_damaged_result_is_named_and_not_used(invoke: Invoke, tmp_path: Path) -> None:
     base = setting(tmp_path)
     assert invoke(*base, "method=none").code == 0

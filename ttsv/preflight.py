@@ -180,7 +180,7 @@ def check(
         held = found.parameters * element
         need = held
         if found.folder:
-            config = AutoConfig.from_pretrained(found.folder, local_files_only=True)
+            config = _read_config(model, found.folder)
             need = memory_needed(config, found.parameters, element, options, evaluation)
         duration = _duration(hours(work, found.parameters, element, machine))
         lines.append(
@@ -197,6 +197,13 @@ def check(
         elif need > machine.memory:
             lines.append(f"           that may not fit; if so, lower {MEMORY_OPTIONS}")
     return Report(tuple(lines), "\n".join(missing) or None)
+
+
+def _read_config(model: ModelConfig, folder: Path) -> PretrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (ValueError, KeyError, OSError) as error:
+        raise UserError(f"transformers cannot load {model.name} from {folder}: {error}") from error
 
 
 def _name(dtype: torch.dtype) -> str:
