@@ -6,18 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet  # noqa: F401  # imported once by the server, not by every attempt
 import torch
-from tiny_models import evaluation, recipe, some_prompts
+from tiny_models import evaluation, recipe, some_prompts, tiny_lm
 
 from ttsv import stages
 from ttsv.engines.hf import HFEngine
 from ttsv.methods.base import Setting
 from ttsv.methods.ttsv import TTSV
-from ttsv.models import open_source
 from ttsv.optimization import Seeds
 from ttsv.sampling import Sampling
 from ttsv.store import Store
-from ttsv.weights import ModelConfig
 
 
 def kill_at_write(number: int) -> None:
@@ -32,11 +31,10 @@ def kill_at_write(number: int) -> None:
     os.fsync = fsync
 
 
-def run(model: str, results: str, cache: str, recipe_name: str, kill_at: int | None) -> None:
+def run(results: str, recipe_name: str, kill_at: int | None) -> None:
     """Adapt and generate into ``results``; killed at a write if ``kill_at`` says so."""
-    os.environ["TTSV_CACHE"] = cache
     torch.set_num_threads(1)
-    lm = open_source(ModelConfig("tiny", path=model)).load(torch.float32, torch.device("cpu"))
+    lm = tiny_lm("qwen2")
     if kill_at is not None:
         kill_at_write(kill_at)
     prompts, store = some_prompts(5), Store(Path(results))

@@ -14,14 +14,8 @@ import killed_runs
 import pandas as pd
 import pytest
 from safetensors.torch import load_file
-from tiny_models import save_folder
 
 from ttsv.store import read_manifest
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(save_folder(tmp_path_factory.mktemp("models") / "tiny", "qwen2"))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,9 +32,9 @@ def server() -> None:
         os.environ["PYTHONPATH"] = before
 
 
-def start(model: str, results: Path, recipe: str, kill_at: int | None = None) -> Any:
+def start(results: Path, recipe: str, kill_at: int | None = None) -> Any:
     """Start one attempt in a fresh process that shares nothing with this one."""
-    arguments = (model, str(results), str(results.parent / "cache"), recipe, kill_at)
+    arguments = (str(results), recipe, kill_at)
     process = multiprocessing.get_context("forkserver").Process(target=killed_runs.run, args=arguments)
     process.start()
     return process
@@ -74,35 +68,35 @@ def outcome(results: Path) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("recipe", ["corrected", "paper"])
-def test_a_run_killed_at_any_write_ends_as_if_it_had_not_been(model: str, tmp_path: Path, recipe: str) -> None:
-    assert finish(start(model, tmp_path / "whole", recipe)) == 0
+def test_a_run_killed_at_any_write_ends_as_if_it_had_not_been(tmp_path: Path, recipe: str) -> None:
+    assert finish(start(tmp_path / "whole", recipe)) == 0
     expected = outcome(tmp_path / "whole")
     assert len(expected[1]) == (8 if recipe == "corrected" else 4)
     moments = random.Random(recipe)
     deaths = 0
-    while finish(start(model, tmp_path / "killed", recipe, moments.choice([3, 6, 9, 13]))) != 0:
+    while finish(start(tmp_path / "killed", recipe, moments.choice([4, 7, 11, 16]))) != 0:
         deaths += 1
         assert deaths < 40
     assert deaths >= 2
     assert outcome(tmp_path / "killed") == expected
 
 
-def test_a_run_killed_by_the_clock_ends_as_if_it_had_not_been(model: str, tmp_path: Path) -> None:
+def test_a_run_killed_by_the_clock_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     began = time.perf_counter()
-    assert finish(start(model, tmp_path / "whole", "corrected")) == 0
+    assert finish(start(tmp_path / "whole", "corrected")) == 0
     duration, moments = time.perf_counter() - began, random.Random(4)
     for _ in range(4):
-        process = start(model, tmp_path / "killed", "corrected")
+        process = start(tmp_path / "killed", "corrected")
         time.sleep(moments.uniform(0.3, 0.9) * duration)
         os.kill(process.pid, signal.SIGKILL)
         finish(process)
-    assert finish(start(model, tmp_path / "killed", "corrected")) == 0
+    assert finish(start(tmp_path / "killed", "corrected")) == 0
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
 
 
-def test_two_processes_at_once_give_one_result(model: str, tmp_path: Path) -> None:
-    processes = [start(model, tmp_path / "shared", "corrected") for _ in range(2)]
+def test_two_processes_at_once_give_one_result(tmp_path: Path) -> None:
+    processes = [start(tmp_path / "shared", "corrected") for _ in range(2)]
     assert [finish(p) for p in processes] == [0, 0]
-    assert finish(start(model, tmp_path / "whole", "corrected")) == 0
+    assert finish(start(tmp_path / "whole", "corrected")) == 0
     assert outcome(tmp_path / "shared") == outcome(tmp_path / "whole")
     assert not list((tmp_path / "shared").rglob(".work-*"))
