@@ -1,5 +1,6 @@
 """SIGKILL at any moment, the same command again: bit for bit the result of an uninterrupted run, with nothing done twice."""
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -82,16 +83,18 @@ def test_a_run_killed_at_any_write_ends_as_if_it_had_not_been(tmp_path: Path, re
 
 
 def test_a_run_killed_by_the_clock_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
-    began = time.perf_counter()
     assert finish(start(tmp_path / "whole", "corrected")) == 0
+    began = time.perf_counter()
+    assert finish(start(tmp_path / "again", "corrected")) == 0
     duration, moments = time.perf_counter() - began, random.Random(4)
-    for _ in range(4):
+    for _ in range(5):
         process = start(tmp_path / "killed", "corrected")
-        time.sleep(moments.uniform(0.3, 0.9) * duration)
-        os.kill(process.pid, signal.SIGKILL)
+        time.sleep(moments.uniform(0.2, 0.7) * duration)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
         finish(process)
     assert finish(start(tmp_path / "killed", "corrected")) == 0
-    assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "again") == outcome(tmp_path / "whole")
 
 
 def test_two_processes_at_once_give_one_result(tmp_path: Path) -> None:
