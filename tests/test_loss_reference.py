@@ -61,6 +61,7 @@ def released_loss(
 SPECIAL_TOKENS = {
     "pad is eos, as in Qwen2.5-Math": {},
     "pad is not eos, as in Qwen3": {"pad_token_id": None, "eos_token_id": TURN_END},
+    "config names a pad that is not eos": {"pad_token_id": TURN_END, "eos_token_id": TEXT_END},
     "pad is inside the prompt, as in SmolLM2": {
         "pad_token_id": TURN_END,
         "eos_token_id": TURN_END,
