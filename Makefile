@@ -13,11 +13,11 @@ TASK ?= math500
 METHOD ?= ttsv
 RECIPE ?= paper
 PROMPT ?= release
-LIMIT ?= null
+LIMIT ?=
 SEEDS ?= 15
-DATA_DIR ?= null
+DATA_DIR ?=
 ENGINE ?= hf
-VECTOR ?= null
+VECTOR ?=
 SCALE ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo full || echo mini)
 ARGS ?=
 
@@ -26,13 +26,18 @@ empty :=
 space := $(empty) $(empty)
 commas = $(subst $(space),$(comma),$(strip $(1)))
 
-# MODEL is a config of conf/model, a folder or .gguf file, or else a hub id.
-MODEL_ARGS = $(if $(wildcard conf/model/$(MODEL).yaml),model=$(MODEL),$(if $(wildcard $(MODEL)),model=from_folder model.path=$(MODEL),model=from_hub model.id=$(MODEL)))
+# A value in quotes of Hydra's own, so that spaces, commas and other signs in a path stay as they are.
+quoted = '$(1)="$(2)"'
+optional = $(if $(2),$(call quoted,$(1),$(2)))
+
+# MODEL is a config of conf/model, a path (it exists, or begins with / . or ~), or else a hub id.
+is_path = $(or $(wildcard $(MODEL)),$(filter /% .% ~%,$(MODEL)))
+MODEL_ARGS = $(if $(wildcard conf/model/$(MODEL).yaml),model=$(MODEL),$(if $(is_path),model=from_folder $(call quoted,model.path,$(MODEL)),model=from_hub $(call quoted,model.id,$(MODEL))))
 
 .PHONY: help setup quickstart reproduce-math500 calibrate tables test check format lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/ready ## make the environment in .venv from the lock (hashes checked); every other target does so by itself
 
@@ -49,9 +54,9 @@ quickstart: .venv/ready ## optimise and evaluate the embedded model on generated
 	$(RUN) -m experiment=quickstart $(ARGS)
 
 reproduce-math500: .venv/ready ## the paper's headline; MODEL= TASK= METHOD= RECIPE= PROMPT= LIMIT= SEEDS= DATA_DIR= ENGINE= VECTOR= SCALE=full or mini
-	$(RUN) -m study=$(TASK) $(MODEL_ARGS) task=$(TASK) recipe=$(RECIPE) prompt=$(PROMPT) engine=$(ENGINE) scale=$(SCALE) \
+	$(RUN) -m study=$(subst $(space),-,$(strip $(TASK))) $(MODEL_ARGS) task=$(call commas,$(TASK)) recipe=$(RECIPE) prompt=$(PROMPT) engine=$(ENGINE) scale=$(SCALE) \
 	  method=$(call commas,none untrained_prefix $(filter-out none untrained_prefix,$(METHOD))) seed=$(call commas,$(SEEDS)) \
-	  limit=$(LIMIT) data_dir=$(DATA_DIR) vector=$(VECTOR) $(ARGS)
+	  $(if $(LIMIT),limit=$(LIMIT)) $(call optional,data_dir,$(DATA_DIR)) $(call optional,vector,$(VECTOR)) $(ARGS)
 
 calibrate: .venv/ready ## choose the learning rate of recipe=corrected by an unsupervised rule, on the embedded model
 	$(RUN) -m experiment=calibrate $(ARGS)

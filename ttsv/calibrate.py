@@ -62,7 +62,13 @@ def read_runs(study: Path, results: Path) -> pd.DataFrame:
             rows.append({**facts, "learning_rate": rate, "updates": len(history), **summarise(history, note)})
     if not rows:
         raise UserError(f"no optimisations in {study}; run `make calibrate` first")
-    return pd.DataFrame(rows).sort_values(["learning_rate", "task", "seed"])
+    runs = pd.DataFrame(rows).sort_values(["learning_rate", "task", "seed"])
+    for name in ("model", "recipe", "updates"):
+        if runs[name].nunique() > 1:
+            raise UserError(
+                f"{study} mixes runs of several values of {name}: {sorted(set(runs[name]))}; delete those that do not belong"
+            )
+    return runs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

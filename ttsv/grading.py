@@ -21,6 +21,12 @@ SAMPLES = "samples.parquet"
 METRICS = "metrics.json"
 
 
+def configuration(grader: Grader) -> dict[str, Any]:
+    """Return a grader's whole configuration, JSON-able: its fields, name and version among them."""
+    fields: dict[str, Any] = asdict(grader)  # type: ignore[call-overload]  # graders are dataclasses, which a protocol cannot say
+    return fields
+
+
 def grade(
     store: Store,
     generation: Stage,
@@ -32,7 +38,7 @@ def grade(
     key = {
         "version": GRADE_VERSION,
         "generation": generation.digest,
-        "grader": asdict(grader),  # type: ignore[call-overload]  # graders are dataclasses, which a protocol cannot say
+        "grader": configuration(grader),
         "golds": digest([[p.id, p.gold] for p in problems]),
     }
 

@@ -56,7 +56,7 @@ class Optimization:
     overlong_prompt: Literal["error", "truncate_right"]
     max_prompt_tokens: int
     reported: Literal["last", "before_collapse"]
-    save_every: int
+    save_every: int | None
     initialization_text: str | None = None
     micro_batch_size: int | None = None
 
@@ -79,6 +79,10 @@ class Optimization:
     def total_updates(self, problems: int) -> int:
         """Return the number of updates on ``problems`` prompts."""
         return self.updates if self.updates is not None else int(self.epochs or 0) * self.updates_per_epoch(problems)
+
+    def saves(self, problems: int) -> int:
+        """Return after how many updates the vectors are kept: ``save_every``, or once per epoch."""
+        return self.save_every or self.updates_per_epoch(problems)
 
     def updates_per_epoch(self, problems: int) -> int:
         """Return the number of updates that pass once over ``problems`` prompts, the last batch incomplete or filled up."""

@@ -26,7 +26,7 @@ from ttsv.optimization import Optimization, Seeds, learning_rate_factor, rows_of
 from ttsv.progress import bar
 from ttsv.records import Completion, Prompt, UserError
 from ttsv.soft_prompt import SoftPrompt, initialize, load_soft_prompt
-from ttsv.store import UNFINISHED, write_atomically
+from ttsv.store import UNFINISHED, digest, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,8 @@ class Checkpoints:
         }
         rest = {name: getattr(state, name) for name in ("update", "history", "diverged", "collapsed", "collapsed_at")}
         (self.folder / CHECKPOINT).parent.mkdir(exist_ok=True)
-        write_atomically(self.folder / CHECKPOINT, save(tensors, {"state": json.dumps(rest)}))
+        metadata = {"state": json.dumps(rest), "digest": _state_digest(tensors, json.dumps(rest))}
+        write_atomically(self.folder / CHECKPOINT, save(tensors, metadata))
 
     def load(self) -> State | None:
         """Return the checkpoint's state, or None where the run has not got to one."""
@@ -82,9 +83,10 @@ class Checkpoints:
             return None
         try:
             with safe_open(path, "pt") as file:
-                return State(
-                    **{name: file.get_tensor(name) for name in file.keys()}, **json.loads(file.metadata()["state"])
-                )
+                tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
+            if _state_digest(tensors, metadata["state"]) != metadata["digest"]:
+                raise ValueError("its content is not what was written")
+            return State(**tensors, **json.loads(metadata["state"]))
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{path} is damaged ({error}); delete {self.folder} and run the same command again"
@@ -102,6 +104,10 @@ class Checkpoints:
 
     def _vectors(self, update: int) -> Path:
         return self.folder / "vectors" / f"update_{update:05d}.safetensors"
+
+
+def _state_digest(tensors: dict[str, Tensor], rest: str) -> str:
+    return digest([rest, *(tensors[name].numpy().tobytes().hex() for name in sorted(tensors))])
 
 
 def optimize(
@@ -124,13 +130,13 @@ def optimize(
         while state.update < total and state.diverged is None:
             _one_update(lm, prompts, options, seeds, engine, state)
             if state.diverged is None:
-                if state.update % options.save_every == 0 or state.update == total:
+                if state.update % options.saves(len(prompts)) == 0 or state.update == total:
                     checkpoints.save_vectors(state)
                 shown.set_postfix({key: f"{state.history[-1][key]:.3g}" for key in ("entropy", "response_length")})
                 shown.update()
             if state.update % checkpoint_every == 0 or state.update == total or state.diverged:
                 checkpoints.save(state)
-    return _result(state, options, checkpoints)
+    return _result(state, options, checkpoints, len(prompts))
 
 
 def _start(
@@ -258,15 +264,16 @@ def _adamw_step(state: State, gradient: Tensor, options: Optimization, rate: flo
     )
 
 
-def _result(state: State, options: Optimization, checkpoints: Checkpoints) -> Result:
+def _result(state: State, options: Optimization, checkpoints: Checkpoints, problems: int) -> Result:
     """Choose the reported vectors by the pre-declared rule and say what went wrong."""
     notes = [state.diverged] if state.diverged else []
     if state.collapsed:
         notes.append(f"collapsed ({state.collapsed}) at update {state.collapsed_at}")
     vectors, reported = state.vectors, state.update
+    every = options.saves(problems)
     if options.reported == "before_collapse" and state.collapsed_at is not None:
         # The window that shows a collapse began 4 updates before it was seen; half as far again is clear of it.
-        reported = max(0, state.collapsed_at - 8) // options.save_every * options.save_every
+        reported = max(0, state.collapsed_at - 8) // every * every
         vectors = checkpoints.load_vectors(reported)
         notes.append(f"the vector of update {reported} is reported")
     return Result(vectors, reported, state.history, "; ".join(notes) or None)

@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import psutil
@@ -20,7 +21,8 @@ from ttsv.weights import ModelConfig, download_size, find, parameter_count
 log = logging.getLogger(__name__)
 
 MEMORY_OPTIONS = (
-    "recipe.evaluation.decoding.batch_size, recipe.optimization.shard_size or recipe.optimization.micro_batch_size"
+    "recipe.evaluation.decoding.batch_size or recipe.optimization.micro_batch_size; with recipe=paper, batch_size and shard_size "
+    "change what is computed, not only its memory"
 )
 
 MEAN_PROMPT_TOKENS = 150
@@ -107,8 +109,9 @@ def amount(options: Optimization | None, evaluation: Evaluation, adapted_on: int
     )
 
 
+@lru_cache(maxsize=4)
 def measure(device: torch.device, dtype: torch.dtype) -> Machine:
-    """Measure the machine for about half a second."""
+    """Measure the machine for about half a second, once per process, so before it holds a model of its own."""
     size = 4096 if device.type == "cuda" else 768
     left, right = torch.randn(size, size, device=device).to(dtype), torch.randn(size, size, device=device).to(dtype)
     flops = 2 * size**3 / _seconds(lambda: left @ right, device)
@@ -168,7 +171,8 @@ def check(
     size = f"{found.parameters / 1e9:.2f} billion parameters, " if found.parameters else ""
     lines = [
         f"model      {model.name}: {size}{found.where}",
-        f"device     {device} ({psutil.cpu_count(logical=False)} cores), optimise in {_name(dtypes[0])}, evaluate in {_name(dtypes[1])}; "
+        f"device     {device} ({psutil.cpu_count(logical=False) or psutil.cpu_count()} cores), "
+        f"optimise in {_name(dtypes[0])}, evaluate in {_name(dtypes[1])}; "
         f"measured {machine.flops / 1e9:,.0f} GFLOP/s, {machine.bandwidth / 1e9:.0f} GB/s",
         f"problems   {problems}, of which {adapted_on} to optimise on",
         f"tokens     at most {_count(work.rollout_tokens)} rollout, {_count(work.loss_tokens)} loss ({work.updates} updates), "

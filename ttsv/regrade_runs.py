@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from ttsv.grading import SAMPLES, grade
+from ttsv.grading import SAMPLES, configuration, grade
 from ttsv.records import Problem, UserError
 from ttsv.scoring import Grader
-from ttsv.store import Store, digest, open_stage, read_manifest, write_atomically
+from ttsv.store import Store, digest, open_stage, read_manifest, record_name, write_atomically
 
 
 def record_files(path: Path) -> list[Path]:
@@ -35,9 +35,9 @@ def regrade(file: Path, grader: Grader) -> tuple[Path, pd.DataFrame]:
     generation = open_stage(store.root / record["stages"]["generate"])
     problems = _problems(_samples(store, record), str(record["facts"]["task"]))
     outcome = grade(store, generation, problems, grader, lambda: {"regraded_from": file.name})
-    record["facts"] = {**record["facts"], "grader": grader.name}
+    record["facts"] = {**record["facts"], "grader": grader.name, "grader_config": digest(configuration(grader))[:16]}
     record["stages"] = {**record["stages"], "grade": outcome.stage.path.relative_to(store.root).as_posix()}
-    name = f"{file.stem.rpartition('-')[0]}-{digest([record['facts'], record['stages']])[:8]}.json"
+    name = record_name(file.stem.rpartition("-")[0], record["facts"])
     write_atomically(file.with_name(name), json.dumps(record, indent=1))
     return file.with_name(name), pd.read_parquet(outcome.stage.path / SAMPLES)
 

@@ -29,6 +29,9 @@ SHARED_FACTS = (
     "evaluation",
     "conditions",
     "prompt_config",
+    "weights",
+    "device",
+    "grader_config",
 )
 """What cells of one table have in common."""
 
@@ -40,11 +43,11 @@ TITLES = {
     "accuracy": "accuracy %",
     "interval": "Wilson 95 %",
     "gain_none": "gain over none",
-    "p_none": "p",
-    "flow_none": "w→r / r→w",
+    "p_none": "p (none)",
+    "flow_none": "w→r / r→w (none)",
     "gain_untrained_prefix": "gain over untrained",
-    "p_untrained_prefix": "p ",
-    "flow_untrained_prefix": "w→r / r→w ",
+    "p_untrained_prefix": "p (untrained)",
+    "flow_untrained_prefix": "w→r / r→w (untrained)",
     "boxed": "boxed %",
     "truncated": "truncated %",
     "tokens": "mean tokens",
@@ -65,7 +68,7 @@ def read_cell(record_file: Path, results: Path) -> Cell | None:
         record = json.loads(record_file.read_text())
         stages = {name: results / "stages" / path for name, path in record["stages"].items()}
         facts, optimised = record["facts"], frozenset(record["optimised_ids"])
-        _ = [facts[name] for name in (*SHARED_FACTS, "method", "variant", "seed")]
+        _ = [facts[name] for name in (*SHARED_FACTS, "method", "variant", "options", "seed")]
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise UserError(
             f"{record_file} is not a readable run record ({error!r}); delete it and run its command again"
@@ -77,14 +80,11 @@ def read_cell(record_file: Path, results: Path) -> Cell | None:
     adaptation = json.loads((stages["adapt"] / "adaptation.json").read_text())
     generation = json.loads((stages["generate"] / "metrics.json").read_text())
     samples = pd.read_parquet(stages["grade"] / "samples.parquet")
-    disagreements = None
     if "grade_second" in stages:
         other = pd.read_parquet(stages["grade_second"] / "samples.parquet")
-        disagreements = int((other["correct"] != samples["correct"]).sum())
+        samples["graders_disagree"] = other["correct"] != samples["correct"]
     seconds = adaptation["seconds"] + generation["seconds"]
-    return Cell(
-        {**facts, "generation": stages["generate"].name}, samples, optimised, adaptation["note"], seconds, disagreements
-    )
+    return Cell({**facts, "generation": stages["generate"].name}, samples, optimised, adaptation["note"], seconds)
 
 
 def read_study(folder: Path, results: Path) -> tuple[list[Group], list[str]]:
@@ -107,7 +107,7 @@ def read_study(folder: Path, results: Path) -> tuple[list[Group], list[str]]:
 def _group(cells: Sequence[Cell]) -> Group:
     """Return a group without cells that only repeat a generation under another seed, as ``none`` does."""
     distinct: dict[tuple[str, str], Cell] = {}
-    for cell in sorted(cells, key=lambda c: c.seed):
+    for cell in sorted(cells, key=lambda c: (c.seed, c.variant)):
         distinct.setdefault((cell.method, str(cell.facts["generation"])), cell)
     facts = cells[0].facts
     size = f"{len(set(cells[0].samples['problem_id']))} problems" + (" (a seeded subset)" if facts["limit"] else "")

@@ -1,5 +1,6 @@
 """Run one cell, or with ``-m`` a sweep: problems and prompts, then adapt, generate, grade, then the table."""
 
+import gc
 import json
 import logging
 import sys
@@ -9,21 +10,23 @@ from typing import Any
 
 import hydra
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ttsv import preflight, stages
 from ttsv.config import Cell, build
 from ttsv.engines.base import refuse_unsupported
-from ttsv.grading import grade
+from ttsv.grading import configuration, grade
 from ttsv.methods.base import Setting
 from ttsv.models import LanguageModel, Source, open_source, resolve_device, resolve_dtype
 from ttsv.prompts import render_prompts
 from ttsv.provenance import collect
 from ttsv.records import Problem, Prompt, UserError
 from ttsv.report import write_report
-from ttsv.store import Outcome, Store, digest, slug, write_atomically
+from ttsv.store import Outcome, Store, digest, record_name, slug, write_atomically
 from ttsv.tasks import halves, subset
 from ttsv.weights import ModelConfig
 
@@ -41,7 +44,7 @@ CONDITIONS = (
 )
 """Overrides that cells of one table share; they stand in its title."""
 
-VARIANTS = ("recipe.optimization.", "scale.", "method.", "engine.", "seeds.")
+VARIANTS = ("recipe.optimization.", "scale.", "method.", "engine.", "seeds.", "vector=")
 """Overrides that tell runs of one method apart; they stand beside its name."""
 
 
@@ -52,7 +55,7 @@ def run(cell: Cell) -> Path:
     dtypes = tuple(resolve_dtype(plain["recipe"]["dtype"][use], device) for use in ("adapt", "evaluate"))
     refuse_unsupported(cell.engine, cell.method.kind)
     data_dir = Path(plain["data_dir"]).expanduser() if plain["data_dir"] else None
-    cell.task.availability(data_dir)
+    _require(cell, data_dir)
     loaded = cell.task.read(data_dir)
     problems = subset(loaded.problems, plain["limit"], plain["limit_seed"])
     adapted_on = adaptation_problems(problems, plain["adapt_on"], plain["split_seed"])
@@ -78,6 +81,8 @@ def run(cell: Cell) -> Path:
         plain["checkpoint_every"],
     )
 
+    facts = _facts(cell, problems, source.fingerprint, device)
+
     def provenance() -> dict[str, Any]:
         return {
             **collect(device),
@@ -88,7 +93,7 @@ def run(cell: Cell) -> Path:
 
     adapted = stages.adapt(store, cell.method, setting, lambda: _language_model(source, dtypes[0], device), provenance)
     if plain["stop_after"] == "adapt":
-        return _record(cell, problems, adapted_on, store, {"adapt": adapted})
+        return _record(cell, facts, adapted_on, store, {"adapt": adapted})
     generated = stages.generate(
         store,
         f"{cell.method.name}-{cell.names['task']}",
@@ -101,12 +106,12 @@ def run(cell: Cell) -> Path:
         provenance,
     )
     if plain["stop_after"] == "generate":
-        return _record(cell, problems, adapted_on, store, {"adapt": adapted, "generate": generated})
+        return _record(cell, facts, adapted_on, store, {"adapt": adapted, "generate": generated})
     graded = grade(store, generated.stage, problems, cell.grader, provenance)
     other = grade(store, generated.stage, problems, cell.second_grader, provenance)
     return _record(
         cell,
-        problems,
+        facts,
         adapted_on,
         store,
         {"adapt": adapted, "generate": generated, "grade": graded, "grade_second": other},
@@ -114,10 +119,10 @@ def run(cell: Cell) -> Path:
 
 
 def _record(
-    cell: Cell, problems: list[Problem], adapted_on: frozenset[str], store: Store, folders: dict[str, Outcome]
+    cell: Cell, facts: dict[str, Any], adapted_on: frozenset[str], store: Store, folders: dict[str, Outcome]
 ) -> Path:
-    """Write the run record: what the cell was, and which stage directories hold its results."""
-    plain, facts = cell.plain, _facts(cell, problems)
+    """Write the run record: what the cell was, and which stage directories hold its results. It replaces the cell's older record."""
+    plain = cell.plain
     record = {
         "facts": facts,
         "optimised_ids": sorted(adapted_on),
@@ -125,7 +130,7 @@ def _record(
         "config": plain,
     }
     label = slug("-".join([facts["model"], facts["task"], facts["method"], f"seed{facts['seed']}"]))
-    file = Path(plain["results_dir"]) / "runs" / cell.study / f"{label}-{digest([facts, record['stages']])[:8]}.json"
+    file = Path(plain["results_dir"]) / "runs" / cell.study / record_name(label, facts)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps(record, indent=1))
     reused = [name for name, outcome in folders.items() if outcome.reused]
@@ -146,16 +151,28 @@ def adaptation_problems(problems: list[Problem], adapt_on: str, seed: int) -> fr
     return halves(problems, seed)[0 if adapt_on == "first_half" else 1]
 
 
+_failures: list[str] = []
+"""Cells of this process's sweep that could not be finished, with the reason."""
+
+
 class TableAfterSweep(Callback):
-    """Prints the study's table once, after a single run or at the end of a sweep."""
+    """Prints the study's table once, after a single run or at the end of a sweep, and the cells that failed."""
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         """After a single run."""
         self._print(config)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """After a sweep."""
+        """After a sweep; leaves with status 2 if a cell failed."""
         self._print(config)
+        if _failures:
+            print(
+                f"\n{len(_failures)} cells failed; the same command tries them again:",
+                *_failures,
+                sep="\n  ",
+                file=sys.stderr,
+            )
+            sys.exit(2)
 
     def _print(self, config: DictConfig) -> None:
         results, study = Path(config.results_dir), str(config.study)
@@ -163,7 +180,15 @@ class TableAfterSweep(Callback):
             print(f"\n{write_report(results, study)}\nKept as {results / 'runs' / study}/summary.md and summary.csv")
 
 
-def _facts(cell: Cell, problems: list[Problem]) -> dict[str, Any]:
+def _fail(reason: str) -> None:
+    """Say why a cell failed; a sweep goes on with the next one, a single run ends with status 2."""
+    print(f"\nerror: {reason}", file=sys.stderr)
+    if HydraConfig.get().mode != RunMode.MULTIRUN:
+        sys.exit(2)
+    _failures.append(f"{' '.join(HydraConfig.get().overrides.task)}: {reason.splitlines()[0]}")
+
+
+def _facts(cell: Cell, problems: list[Problem], weights: str, device: torch.device) -> dict[str, Any]:
     plain = cell.plain
     # Runs that differ in their seeds alone stand in one table, as seeds of one method.
     evaluation = {name: value for name, value in plain["recipe"]["evaluation"].items() if name != "seed"}
@@ -177,6 +202,12 @@ def _facts(cell: Cell, problems: list[Problem]) -> dict[str, Any]:
         "seed": plain["seed"],
         "limit": plain["limit"],
         "adapt_on": plain["adapt_on"],
+        "options": digest([plain["recipe"]["optimization"], plain["engine"], plain["method"]])[:16]
+        if cell.method.kind
+        else "",
+        "weights": weights[:16],
+        "device": device.type,
+        "grader_config": digest(configuration(cell.grader))[:16],
         "prompt_config": digest(plain["prompt"])[:16],
         "problems": digest([[p.id, p.question, p.gold] for p in problems])[:16],
         "evaluation": digest([evaluation, plain["recipe"]["dtype"]])[:16],
@@ -187,6 +218,17 @@ def _overrides(cell: Cell, prefixes: tuple[str, ...], but: tuple[str, ...] = ())
     """Return the overrides of the command line below these keys, in a fixed order; those below ``but`` are left out."""
     chosen = [o for o in cell.overrides if o.lstrip("+").startswith(prefixes)]
     return " ".join(sorted(o for o in chosen if not (but and o.lstrip("+").startswith(but))))
+
+
+def _require(cell: Cell, data_dir: Path | None) -> None:
+    """Refuse a cell whose problems or weights are not to be had, naming all that is missing at once, before anything is loaded."""
+    missing = []
+    try:
+        log.info("problems of %s: %s", cell.task.name, cell.task.availability(data_dir))
+    except UserError as error:
+        missing = [str(error), preflight.weights(cell.model).missing]
+    if any(missing):
+        raise UserError("\n".join(filter(None, missing)))
 
 
 def _announce(
@@ -204,11 +246,19 @@ def _announce(
 # Kept for the next cells of a sweep.
 _preflight = lru_cache(maxsize=64)(preflight.check)
 _source = lru_cache(maxsize=1)(open_source)
+_held: dict[tuple[Source, torch.dtype, torch.device], LanguageModel] = {}
 
 
-@lru_cache(maxsize=1)
 def _language_model(source: Source, dtype: torch.dtype, device: torch.device) -> LanguageModel:
-    return source.load(dtype, device)
+    """Return the loaded model; at most one is in memory, also while another is loaded in its place."""
+    wanted = (source, dtype, device)
+    if wanted not in _held:
+        _held.clear()
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        _held[wanted] = source.load(dtype, device)
+    return _held[wanted]
 
 
 def _model_key(config: ModelConfig, source: Source, dtype: torch.dtype) -> dict[str, Any]:
@@ -245,17 +295,13 @@ def main(config: DictConfig) -> None:
         with logging_redirect_tqdm():
             run(build(config))
     except UserError as error:
-        print(f"\nerror: {error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(str(error))
     except torch.OutOfMemoryError as error:
-        print(
-            f"\nerror: {error}\nFinished batches are kept. Lower {preflight.MEMORY_OPTIONS} and run the command again",
-            file=sys.stderr,
+        _fail(
+            f"{error}\nFinished stages are kept; this one starts anew with other options. Lower {preflight.MEMORY_OPTIONS}"
         )
-        sys.exit(2)
     except OSError as error:
-        print(f"\nerror: {error}\nWhat was finished is kept; the same command goes on from there", file=sys.stderr)
-        sys.exit(2)
+        _fail(f"{error}\nWhat was finished is kept; the same command goes on from there")
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)

@@ -13,7 +13,7 @@ import pandas as pd
 from ttsv.adaptations import Adaptation, EmbeddingPrefix, identity
 from ttsv.engines.base import Decoding, Engine, Request
 from ttsv.grading import COMPLETIONS, METRICS
-from ttsv.methods.base import Method, Setting
+from ttsv.methods.base import Load, Method, Setting
 from ttsv.models import LanguageModel
 from ttsv.partial import Partial
 from ttsv.progress import bar
@@ -31,9 +31,6 @@ ADAPTATION = "adaptation.json"
 HISTORY = "history.jsonl"
 PROMPTS = "prompts.jsonl"
 
-Load = Callable[[], LanguageModel]
-"""Gives the model when, and only when, a stage has to compute."""
-
 
 def adapt(
     store: Store, method: Method, setting: Setting, load: Load, provenance: Callable[[], Mapping[str, Any]]
@@ -42,8 +39,16 @@ def adapt(
     key = {"version": ADAPT_VERSION, "method": method.name, **method.determined_by(setting)}
 
     def compute(work: Path) -> None:
-        began = time.perf_counter()
-        found = method.adapt(load(), setting, work)
+        began, loading = time.perf_counter(), 0.0
+
+        def timed_load() -> LanguageModel:
+            nonlocal loading
+            before = time.perf_counter()
+            lm = load()
+            loading += time.perf_counter() - before
+            return lm
+
+        found = method.adapt(timed_load, setting, work)
         if found.adaptation is not None:
             found.adaptation.soft_prompt.save(work / VECTOR)
         write_rows(work / HISTORY, found.history)
@@ -51,7 +56,7 @@ def adapt(
         record = {
             "kind": None if found.adaptation is None else type(found.adaptation).__name__,
             "note": found.note,
-            "seconds": measured or time.perf_counter() - began,
+            "seconds": measured or time.perf_counter() - began - loading,
             "tokens_rollout": sum(row["response_tokens"] for row in found.history),
             "tokens_loss": sum(row["response_tokens"] + row["prompt_tokens"] for row in found.history),
             **found.details,

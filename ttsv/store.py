@@ -66,6 +66,11 @@ def slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")[:80]
 
 
+def record_name(label: str, facts: Mapping[str, Any]) -> str:
+    """Return the file name of a cell's record: the same cell, run or graded again, takes the place of the older record."""
+    return f"{label}-{digest({name: value for name, value in facts.items() if name != 'grader_config'})[:8]}.json"
+
+
 @dataclass(frozen=True)
 class Stage:
     """One place in the store: complete (``path`` exists) or not yet (``work`` may hold partial results)."""
@@ -173,7 +178,10 @@ class Store:
         plain = json.loads(canonical_json(key))
         name = digest(plain)
         folder = self.root / kind
-        return Stage(kind, folder / f"{slug(label)}-{name[:16]}", folder / f".work-{name[:16]}", plain, name)
+        finished = next(folder.glob(f"*-{name[:16]}"), None)
+        return Stage(
+            kind, finished or folder / f"{slug(label)}-{name[:16]}", folder / f".work-{name[:16]}", plain, name
+        )
 
 
 def open_stage(folder: Path) -> Stage:

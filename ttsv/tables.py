@@ -22,7 +22,6 @@ class Cell:
     optimised_ids: frozenset[str]
     note: str | None = None
     seconds: float = 0.0
-    disagreements: int | None = None
 
     @property
     def method(self) -> str:
@@ -65,18 +64,26 @@ def comparison(group: Group) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     for half in _halves(group):
-        by_method: dict[str, list[dict[str, Any]]] = {}
+        by_method: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for cell in sorted(group.cells, key=_place):
             scores = cell.scores(half)
             if len(scores):
-                by_method.setdefault(cell.label, []).append(_row(group, cell, half, scores))
-        for of_method in by_method.values():
-            rows += of_method + ([_mean_row(of_method)] if len(of_method) > 1 else [])
+                key = (cell.label, str(cell.facts.get("options", "")))
+                by_method.setdefault(key, []).append(_row(group, cell, half, scores))
+        labels = [label for label, _ in by_method]
+        for (label, options), of_method in by_method.items():
+            shown = label if labels.count(label) == 1 else f"{label} [options {options[:4]}]"
+            rows += [{**row, "method": shown} for row in of_method + _mean_row(of_method)]
     return pd.DataFrame(rows)
 
 
-def _mean_row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the mean over seeds; it has no interval and no test of its own, since the seeds share their problems."""
+def _mean_row(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the mean over several seeds, if there are; it has no interval and no test, since the seeds share their problems.
+
+    A gain is averaged only where every seed has one.
+    """
+    if len(rows) < 2:
+        return []
     averaged = [
         "accuracy",
         "boxed",
@@ -86,23 +93,17 @@ def _mean_row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         *(f"{w}_{b}" for w in ("gain", "relative") for b in BASELINES),
     ]
     frame = pd.DataFrame(list(rows))
-    means = {name: frame[name].astype(float).mean() for name in averaged}
+    means = {name: frame[name].astype(float).mean(skipna=False) for name in averaged}
     spread = f"{len(rows)} seeds, {frame['accuracy'].min():.1f} to {frame['accuracy'].max():.1f} %"
-    return {
-        **dict.fromkeys(frame.columns),
-        "half": rows[0]["half"],
-        "method": rows[0]["method"],
-        "seed": "mean",
-        "n": rows[0]["n"],
-        **means,
-        "note": spread,
-    }
+    same = {name: rows[0][name] for name in ("half", "method", "n")}
+    return [{**dict.fromkeys(frame.columns), **same, "seed": "mean", **means, "note": spread}]
 
 
 def _row(group: Group, cell: Cell, half: str, scores: pd.Series) -> dict[str, Any]:
     accuracy = float(scores.mean())
     low, high = wilson(accuracy, len(scores))
-    rates = metrics(_restrict(cell.samples, cell.optimised_ids, half))
+    rows = _restrict(cell.samples, cell.optimised_ids, half)
+    rates = metrics(rows)
     row: dict[str, Any] = {
         "half": half,
         "method": cell.label,
@@ -120,7 +121,7 @@ def _row(group: Group, cell: Cell, half: str, scores: pd.Series) -> dict[str, An
         "truncated": 100 * rates["truncated"],
         "tokens": rates["tokens"],
         "timeouts": rates["flags"]["timeout"] + rates["flags"]["error"],
-        "graders_disagree": cell.disagreements,
+        "graders_disagree": int(rows["graders_disagree"].sum()) if "graders_disagree" in rows else None,
         "seconds": cell.seconds,
         "note": cell.note or "",
     }
@@ -157,12 +158,10 @@ def paired_with(base: Cell | None, cell: Cell, half: str) -> Paired | None:
 
 
 def verdicts(group: Group) -> list[str]:
-    """Say in words, by stated rules, what the tests show for every trained cell: one sentence per half and baseline."""
+    """Say in words, by stated rules, what the tests show: one sentence per half, cell and baseline."""
     sentences = []
     for half in _halves(group):
         for cell in sorted(group.cells, key=_place):
-            if cell.method in BASELINES:
-                continue
             for name in BASELINES:
                 base = baseline(group, cell, name)
                 paired = paired_with(base, cell, half)

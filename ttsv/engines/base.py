@@ -1,5 +1,6 @@
 """The engine protocol: requests in, completions out, under explicit decoding rules."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -11,6 +12,8 @@ from ttsv.models import LanguageModel
 from ttsv.placement import Order
 from ttsv.records import Completion, Prompt, UserError
 from ttsv.sampling import Sampling
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,9 @@ class Request:
     sample: int
     stream: tuple[int | str, ...]
 
+
+NOT_FOLLOWED = ("min_p", "typical_p", "no_repeat_ngram_size", "suppress_tokens", "begin_suppress_tokens", "num_beams")
+"""Fields of a generation config that would change what is generated and that decoding here does not know."""
 
 Progress = Callable[[int], object]
 """Told of each slot of the token budget (rows x max_new_tokens) that is used up or freed by a row that ended."""
@@ -109,6 +115,13 @@ def resolve(sampling: Sampling, config: GenerationConfig) -> Sampling:
 
 def own_sampling(config: GenerationConfig, max_new_tokens: int) -> Sampling:
     """Return what ``generate(max_new_tokens=...)`` alone would do: the model's generation config, library defaults where it is silent."""
+    changed = config.to_diff_dict()
+    ignored = sorted(name for name in NOT_FOLLOWED if changed.get(name))
+    if ignored or changed.get("repetition_penalty", 1.0) != 1.0:
+        log.warning(
+            "the model's generation config sets %s, which are not followed; its repetition penalty, if any, is applied to new tokens only",
+            ", ".join(ignored) or "a repetition penalty",
+        )
     if not getattr(config, "do_sample", False):
         return Sampling(max_new_tokens, repetition_penalty=getattr(config, "repetition_penalty", None) or 1.0)
     values = {name: getattr(config, name, None) for name in ("temperature", "top_p", "top_k", "repetition_penalty")}

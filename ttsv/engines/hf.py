@@ -140,12 +140,12 @@ class _Run:
         tokens = draw(logits, self.sampling, uniform, self.seen)
         if self.seen is not None:
             self.seen.scatter_(1, tokens[:, None], True)
-        for index, token, bits in zip(inside, tokens.tolist(), raw_entropy(logits).tolist(), strict=True):
+        for index, token, nats in zip(inside, tokens.tolist(), raw_entropy(logits).tolist(), strict=True):
             row = self.rows[index]
             if row.ended:
                 continue
             row.ids.append(token)
-            row.entropies.append(bits)
+            row.entropies.append(nats)
             row.ended = token in self.end_ids
             self.progress(1 if not row.ended else self.sampling.max_new_tokens - step)
         return tokens
@@ -169,6 +169,7 @@ class _Run:
 
     def _completion(self, row: _Row) -> Completion:
         stopping = self.decoding.stopping
+        capped = len(row.ids) == self.sampling.max_new_tokens
         if stopping.batch_strings:
             text = self.lm.decode(row.ids).split(stopping.batch_strings[-1])[0]
         else:
@@ -178,6 +179,6 @@ class _Run:
             sample=row.request.sample,
             text=text,
             token_ids=tuple(row.ids),
-            finish_reason="stop" if row.ended or row.holds_string else "length",
+            finish_reason="stop" if row.ended or (row.holds_string and not capped) else "length",
             mean_entropy=sum(row.entropies) / len(row.entropies),
         )

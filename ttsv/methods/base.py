@@ -1,6 +1,6 @@
 """The method protocol: from a frozen model and prompts without labels to an adaptation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,6 +10,9 @@ from ttsv.engines.base import Engine
 from ttsv.models import LanguageModel
 from ttsv.optimization import Optimization, Seeds
 from ttsv.records import Prompt
+
+Load = Callable[[], LanguageModel]
+"""Gives the model when, and only when, something has to be computed with it."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,6 @@ class Method(Protocol):
         """Return everything that decides the adaptation, JSON-able: its stage is addressed by this."""
         ...
 
-    def adapt(self, lm: LanguageModel, setting: Setting, work: Path) -> Adapted:
-        """Find the adaptation; ``work`` is a folder that survives an interruption."""
+    def adapt(self, load: Load, setting: Setting, work: Path) -> Adapted:
+        """Find the adaptation; ``load`` gives the model where it is needed, ``work`` is a folder that survives an interruption."""
         ...

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ttsv.methods.base import Adapted, Setting
-from ttsv.models import LanguageModel
+from ttsv.methods.base import Adapted, Load, Setting
 
 
 @dataclass(frozen=True)
@@ -20,6 +19,6 @@ class NoPrefix:
         """Nothing decides it."""
         return {}
 
-    def adapt(self, lm: LanguageModel, setting: Setting, work: Path) -> Adapted:
+    def adapt(self, load: Load, setting: Setting, work: Path) -> Adapted:
         """Return no adaptation."""
         return Adapted(None)

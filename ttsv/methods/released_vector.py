@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ttsv.adaptations import EmbeddingPrefix
-from ttsv.methods.base import Adapted, Setting
-from ttsv.models import LanguageModel
+from ttsv.methods.base import Adapted, Load, Setting
 from ttsv.records import UserError
 from ttsv.soft_prompt import SoftPrompt, load_soft_prompt
 
@@ -24,13 +23,13 @@ class ReleasedVector:
         """Return the hash of the numbers in the file, and the model, which they must fit."""
         return {"model": dict(setting.model_key), "vectors": self._load().content_digest()}
 
-    def adapt(self, lm: LanguageModel, setting: Setting, work: Path) -> Adapted:
+    def adapt(self, load: Load, setting: Setting, work: Path) -> Adapted:
         """Return the vector.
 
         Raises:
             UserError: if it was made for a model of another width.
         """
-        soft_prompt = self._load()
+        soft_prompt, lm = self._load(), load()
         width = soft_prompt.vectors.shape[1]
         if width != lm.hidden_size:
             raise UserError(

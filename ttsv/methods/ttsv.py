@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ttsv.adaptations import EmbeddingPrefix
-from ttsv.methods.base import Adapted, Setting
-from ttsv.models import LanguageModel
+from ttsv.methods.base import Adapted, Load, Setting
 from ttsv.optimize import Checkpoints, optimize
 from ttsv.soft_prompt import SoftPrompt
 
@@ -29,10 +28,10 @@ class TTSV:
             "seeds": asdict(setting.seeds),
         }
 
-    def adapt(self, lm: LanguageModel, setting: Setting, work: Path) -> Adapted:
+    def adapt(self, load: Load, setting: Setting, work: Path) -> Adapted:
         """Optimise, going on from a checkpoint in ``work`` if there is one."""
         result = optimize(
-            lm,
+            load(),
             setting.prompts,
             setting.optimization,
             setting.seeds,

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ttsv.adaptations import EmbeddingPrefix
-from ttsv.methods.base import Adapted, Setting
-from ttsv.models import LanguageModel
+from ttsv.methods.base import Adapted, Load, Setting
 from ttsv.soft_prompt import SoftPrompt, initialize
 
 
@@ -30,11 +29,11 @@ class UntrainedPrefix:
             "prompts": setting.prompts_key if options.initialization == "data_statistics" else None,
         }
 
-    def adapt(self, lm: LanguageModel, setting: Setting, work: Path) -> Adapted:
+    def adapt(self, load: Load, setting: Setting, work: Path) -> Adapted:
         """Return the initial vector."""
         options, seed = setting.optimization, setting.seeds.initialization
         vectors = initialize(
-            options.initialization, options.length, lm, seed, setting.prompts, options.initialization_text
+            options.initialization, options.length, load(), seed, setting.prompts, options.initialization_text
         )
         return Adapted(
             EmbeddingPrefix(
