@@ -84,12 +84,15 @@ CORRECTED = {
 
 @pytest.mark.parametrize(("name", "rows"), [("paper", PAPER), ("corrected", CORRECTED)])
 def test_a_recipe_config_says_what_the_table_says(name: str, rows: dict[str, Any]) -> None:
-    built = component(composed(f"recipe={name}").recipe.optimization, "recipe.optimization")
+    built = component(composed(f"recipe={name}", "scale=full").recipe.optimization, "recipe.optimization")
     assert {option: getattr(built, option) for option in rows} == rows
 
 
 def test_the_papers_arithmetic_differs_between_optimising_and_evaluating_and_the_corrected_does_not() -> None:
-    paper, corrected = composed("recipe=paper").recipe.dtype, composed("recipe=corrected").recipe.dtype
+    paper, corrected = (
+        composed("recipe=paper", "scale=full").recipe.dtype,
+        composed("recipe=corrected", "scale=full").recipe.dtype,
+    )
     assert (paper.adapt, paper.evaluate) == ("bfloat16", "float16")
     assert corrected.adapt == corrected.evaluate
 

@@ -29,7 +29,7 @@ def finished_run(results: Path, method: str, verdicts: str, seed: int = 15, stud
         key = [method, verdicts, None if method == "none" else seed]
         folders[kind] = once(store.stage(kind, method, {"key": key}), compute, dict).stage.path
     record = {
-        "facts": {**dict.fromkeys(SHARED_FACTS), "method": method, "variant": "", "seed": seed, **facts},
+        "facts": {**dict.fromkeys(SHARED_FACTS), "method": method, "variant": "", "options": "", "seed": seed, **facts},
         "optimised_ids": [],
         "stages": {kind: folder.relative_to(store.root).as_posix() for kind, folder in folders.items()},
     }

@@ -48,6 +48,17 @@ def test_equal_keys_have_one_address_whatever_their_order(tmp_path: Path) -> Non
     assert stage_in(tmp_path, other) == stage_in(tmp_path)
 
 
+def test_a_result_is_found_under_another_label_and_unfinished_work_is_none(tmp_path: Path) -> None:
+    stage = stage_in(tmp_path)
+    with stage.open_work():
+        pass
+    assert stage_in(tmp_path).path == stage.path
+    finish(stage)
+    relabelled = Store(tmp_path).stage("adapt", "another label", KEY_A)
+    assert relabelled.path == stage.path
+    assert relabelled.is_complete()
+
+
 @pytest.mark.parametrize(
     "changed",
     [

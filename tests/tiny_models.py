@@ -111,7 +111,7 @@ def composed(*overrides: str) -> DictConfig:
 
 def recipe(name: str, **changes: Any) -> Optimization:
     """The optimisation options of a recipe config, at a tiny size."""
-    built = component(composed(f"recipe={name}").recipe.optimization, "recipe.optimization")
+    built = component(composed(f"recipe={name}", "scale=full").recipe.optimization, "recipe.optimization")
     rollout = replace(built.rollout, max_new_tokens=6)
     small = {"length": 3, "rollout": rollout, "save_every": 2}
     return replace(built, **{**small, **changes})
@@ -119,7 +119,9 @@ def recipe(name: str, **changes: Any) -> Optimization:
 
 def evaluation(name: str, **overrides: Any) -> Evaluation:
     """The evaluation of a recipe config."""
-    return replace(component(composed(f"recipe={name}").recipe.evaluation, "recipe.evaluation"), **overrides)
+    return replace(
+        component(composed(f"recipe={name}", "scale=full").recipe.evaluation, "recipe.evaluation"), **overrides
+    )
 
 
 def prompts_of(*texts: str) -> list[Prompt]:

@@ -178,7 +178,7 @@ class Store:
         plain = json.loads(canonical_json(key))
         name = digest(plain)
         folder = self.root / kind
-        finished = next(folder.glob(f"*-{name[:16]}"), None)
+        finished = next(folder.glob(f"[!.]*-{name[:16]}"), None)
         return Stage(
             kind, finished or folder / f"{slug(label)}-{name[:16]}", folder / f".work-{name[:16]}", plain, name
         )
