@@ -46,7 +46,7 @@ setup: .venv/ready ## make the environment in .venv from the lock (hashes checke
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing the locked environment into .venv (once, about 6 GB with PyTorch's CUDA libraries)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .uv.lock
-	@$(BIN)/uv pip install --python $(BIN)/python --require-hashes --no-deps -r requirements.lock
+	@$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --require-hashes --no-deps -r requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
