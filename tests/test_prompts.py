@@ -47,7 +47,8 @@ def tokenizer(chat_template: str | None = QWEN_MATH_STYLE, adds_bos: bool = Fals
 
 
 def template(name: str):
-    return instantiate(OmegaConf.load(CONF / f"{name}.yaml"), _convert_="all")
+    config = OmegaConf.create({"prompt": OmegaConf.load(CONF / f"{name}.yaml"), "model": {"thinking": True}})
+    return instantiate(config.prompt, _convert_="all")
 
 
 def problem(question: str = QUESTION, name: str = "p1") -> Problem:

@@ -233,7 +233,6 @@ def test_what_the_user_can_mend_ends_with_a_message_and_leaves_no_files(
     assert not (tmp_path / "results").exists()
 
 
-@pytest.mark.xfail(reason="conf/model/from_hub.yaml inherits an id, which its `id: ???` does not take away")
 def test_a_hub_model_without_an_id_is_refused(invoke: Invoke, tmp_path: Path) -> None:
     base = [word for word in setting(tmp_path) if not word.startswith("model")]
     assert re.search(r"model.*id", invoke(*base, "model=from_hub").err.partition("error: ")[2].splitlines()[0])

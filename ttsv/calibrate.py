@@ -49,11 +49,14 @@ def read_runs(study: Path, results: Path) -> pd.DataFrame:
     Raises:
         UserError: if there is none, or a stage directory is damaged.
     """
-    rows = []
+    rows, seen = [], set()
     for file in sorted(study.glob("*.json")):
         record = json.loads(file.read_text())
         folder = results / "stages" / record["stages"]["adapt"]
         read_manifest(folder)
+        if folder in seen:
+            continue
+        seen.add(folder)
         history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
         if history:
             note = json.loads((folder / "adaptation.json").read_text())["note"]

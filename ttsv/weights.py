@@ -59,7 +59,7 @@ class ModelConfig:
         if len(given) != 1:
             raise UserError(
                 f"model {self.name!r} names {given or 'no source'}; expected exactly one of model.id (hub), model.path (folder or "
-                f"GGUF file) and model.package. For example: model=from_hub model.id=Qwen/Qwen2.5-0.5B, model=from_folder model.path=DIR"
+                f"GGUF file) and model.package. For example: model=from_hub model.id=ORG/NAME, model=from_folder model.path=DIR"
             )
         if self.package and not self.gguf_file:
             raise UserError(f"model {self.name!r}: model.package needs model.gguf_file, the name of the file inside it")
