@@ -89,6 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     rate = choose(runs)
     verdict = f"The rule chooses learning_rate = {rate}." if rate is not None else "No learning rate is admissible."
+    if rate in (runs["learning_rate"].min(), runs["learning_rate"].max()):
+        verdict += " It lies at the edge of the grid, so the best rate may lie beyond it."
     table = runs.round(3).to_markdown(index=False)
     rule = (__doc__ or "").split("\n\n", 1)[1].strip()
     text = f"# Calibration of the learning rate (`make calibrate`)\n\n{rule}\n\n{table}\n\n{verdict}\n"
