@@ -6,7 +6,7 @@ import pytest
 
 from ttsv.collapse import detect, repetition
 
-HEALTHY = {"response_length": 40.0, "repetition": 0.1, "distinct_responses": 1.0}
+HEALTHY = {"response_length": 40.0, "cap_hit_rate": 0.4, "repetition": 0.1, "distinct_responses": 1.0}
 
 
 def history(now: dict[str, float], healthy: int = 4, collapsed: int = 4) -> list[dict[str, Any]]:
@@ -17,6 +17,7 @@ def history(now: dict[str, float], healthy: int = 4, collapsed: int = 4) -> list
     ("now", "named"),
     [
         ({"response_length": 9.9}, "length: responses of 9.9 tokens, 40.0 at first"),
+        ({"cap_hit_rate": 0.9}, "runaway: 90% of rollouts run into the cap, 40% at first"),
         ({"repetition": 0.6}, "repetition: 60% of 4-grams repeat, 10% at first"),
         ({"distinct_responses": 0.4}, "variety: 40% of a batch's responses are distinct, 100% at first"),
     ],
@@ -26,7 +27,15 @@ def test_each_kind_of_collapse_is_named(now: dict[str, float], named: str) -> No
 
 
 @pytest.mark.parametrize(
-    "now", [{}, {"response_length": 10.1}, {"repetition": 0.49}, {"distinct_responses": 0.51}, {"response_length": 400}]
+    "now",
+    [
+        {},
+        {"response_length": 10.1},
+        {"cap_hit_rate": 0.7},
+        {"repetition": 0.49},
+        {"distinct_responses": 0.51},
+        {"response_length": 400},
+    ],
 )
 def test_less_than_a_collapse_is_none(now: dict[str, float]) -> None:
     assert detect(history(now)) is None

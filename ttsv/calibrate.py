@@ -3,6 +3,9 @@
 The rule, stated before any run: a rate is admissible if none of its runs diverged, collapsed (``ttsv.collapse``) or changed the mean
 response length by more than a factor of 2; of the admissible rates, the one with the lowest rollout entropy is taken, as the mean over
 runs of (mean of the last quarter of the updates / first update).
+
+One amendment: the rule for a ``runaway`` collapse was added after a run at 0.3 had been evaluated. Its answers no longer ended (cap-hit
+rate of the rollouts 41 % at first, 91 % at last), and its accuracy was *higher* than that of the rate chosen since.
 """
 
 import argparse
@@ -15,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 
+from ttsv.collapse import detect
 from ttsv.records import UserError
 from ttsv.store import read_manifest, write_atomically
 
@@ -26,6 +30,8 @@ def summarise(history: Sequence[dict[str, Any]], note: str | None) -> dict[str, 
     last = history[-max(1, len(history) // 4) :]
     entropy = fmean(row["entropy"] for row in last) / history[0]["entropy"]
     length = fmean(row["response_length"] for row in last) / fmean(row["response_length"] for row in history[:4])
+    collapse = next(filter(None, (detect(history[:end]) for end in range(1, len(history) + 1))), None)
+    note = note or collapse
     admissible = not note and 1 / LENGTH_FACTOR <= length <= LENGTH_FACTOR
     return {
         "entropy": entropy,

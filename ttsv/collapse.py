@@ -1,4 +1,4 @@
-"""Seeing a collapse while it happens: entropy has degenerate optima (stop at once, repeat, say the same to every problem)."""
+"""Seeing a collapse while it happens: entropy has degenerate optima (stop at once, never stop, repeat, say the same to all)."""
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
@@ -17,9 +17,10 @@ def repetition(ids: Sequence[int], n: int = 4) -> float:
 def detect(history: Sequence[Mapping[str, Any]]) -> str | None:
     """Name the collapse that the latest updates show against the first ones, or None.
 
-    Stated rules, on means over the first and the last four updates, once there are eight: ``length``: responses shorter than a quarter
-    of what they were; ``repetition``: more than half of the 4-grams repeat, and 0.3 more than at first; ``variety``: fewer than half as
-    many distinct responses in a batch as at first.
+    Stated rules, on means over the first and the last four updates, once there are eight. ``length``: responses shorter than a quarter
+    of what they were. ``runaway``: more than 75 % of the rollouts run into the cap, and 30 points more than at first. ``repetition``:
+    more than half of the 4-grams repeat, and 0.3 more than at first. ``variety``: fewer than half as many distinct responses in a batch
+    as at first.
     """
     if len(history) < 2 * WINDOW:
         return None
@@ -30,6 +31,9 @@ def detect(history: Sequence[Mapping[str, Any]]) -> str | None:
     first, now = means("response_length")
     if now < first / 4:
         return f"length: responses of {now:.1f} tokens, {first:.1f} at first"
+    first, now = means("cap_hit_rate")
+    if now > 0.75 and now > first + 0.3:
+        return f"runaway: {now:.0%} of rollouts run into the cap, {first:.0%} at first"
     first, now = means("repetition")
     if now > 0.5 and now > first + 0.3:
         return f"repetition: {now:.0%} of 4-grams repeat, {first:.0%} at first"
