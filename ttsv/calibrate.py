@@ -5,7 +5,8 @@ response length by more than a factor of 2; of the admissible rates, the one wit
 runs of (mean of the last quarter of the updates / first update).
 
 One amendment: the rule for a ``runaway`` collapse was added after a run at 0.3 had been evaluated. Its answers no longer ended (cap-hit
-rate of the rollouts 41 % at first, 91 % at last), and its accuracy was *higher* than that of the rate chosen since.
+rate of the rollouts 41 % at first, 91 % at last), and its accuracy on the held-out half was *higher* than that of the rate chosen
+since: 42 % against 8 % (64 one-digit sums, one seed); 2 of its 128 responses held no answer to extract, 28 of the model's alone.
 """
 
 import argparse
