@@ -1,0 +1,1 @@
+"""Figures, drawn from frames alone: a file per kind of figure, one style for all."""
