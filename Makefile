@@ -7,17 +7,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python -m ttsv.run
 
-# What the paper's experiments take from the command line.
-MODEL ?= qwen2_5_math_7b
-TASK ?= math500
-METHOD ?= ttsv
-RECIPE ?= paper
-PROMPT ?= release
-LIMIT ?=
-SEEDS ?= 15
-DATA_DIR ?=
-ENGINE ?= hf
-VECTOR ?=
+# What the experiments take from the command line; what is not given is as conf/experiment/ says. SCALE is full or mini.
+# MODEL= TASK= METHOD= RECIPE= PROMPT= SEEDS= LIMIT= DATA_DIR= ENGINE= VECTOR=
 SCALE ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo full || echo mini)
 ARGS ?=
 
@@ -28,16 +19,26 @@ commas = $(subst $(space),$(comma),$(strip $(1)))
 
 # A value in quotes of Hydra's own, so that spaces, commas and other signs in a path stay as they are.
 quoted = '$(1)="$(2)"'
+listed = $(if $(2),$(1)=$(call commas,$(2)))
 optional = $(if $(2),$(call quoted,$(1),$(2)))
 
-# MODEL is a config of conf/model, a path (it exists, or begins with / . or ~), or else a hub id.
+# MODEL is a config of conf/model (or several), a path (it exists, or begins with / . or ~), or else a hub id.
+is_config = $(wildcard conf/model/$(firstword $(MODEL)).yaml)
 is_path = $(or $(wildcard $(MODEL)),$(filter /% .% ~%,$(MODEL)))
-MODEL_ARGS = $(if $(wildcard conf/model/$(MODEL).yaml),model=$(MODEL),$(if $(is_path),model=from_folder $(call quoted,model.path,$(MODEL)),model=from_hub $(call quoted,model.id,$(MODEL))))
+model = $(if $(MODEL),$(if $(is_config),$(call listed,model,$(MODEL)),$(if $(is_path),model=from_folder $(call quoted,model.path,$(MODEL)),model=from_hub $(call quoted,model.id,$(MODEL)))))
+given = scale=$(SCALE) $(model) $(call listed,task,$(TASK)) $(call listed,method,$(METHOD)) $(call listed,recipe,$(RECIPE)) \
+  $(call listed,prompt,$(PROMPT)) $(call listed,seed,$(SEEDS)) $(call listed,limit,$(LIMIT)) $(call listed,engine,$(ENGINE)) \
+  $(call optional,data_dir,$(DATA_DIR)) $(call optional,vector,$(VECTOR)) $(ARGS)
 
-.PHONY: help setup quickstart reproduce-math500 calibrate tables test check format lock clean
+# The paper's claims, an experiment each; what each costs stands in experiments/<claim>/README.md.
+CLAIMS := table-em table-slot table-reasoning table-llama transfer ablation-length ablation-init training-curves bias-amplification \
+  sample-specific quirk-ladder
+
+.PHONY: help setup quickstart reproduce-math500 $(CLAIMS) calibrate tables test check format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@for claim in $(CLAIMS); do printf "  make %-18s %s\n" $$claim "$$(sed -n 's/^# \(.*\): make .*/\1/p' conf/experiment/$$(echo $$claim | tr - _).yaml)"; done
 
 setup: .venv/ready ## make the environment in .venv from the lock (hashes checked); every other target does so by itself
 
@@ -53,10 +54,12 @@ setup: .venv/ready ## make the environment in .venv from the lock (hashes checke
 quickstart: .venv/ready ## optimise and evaluate the embedded model on generated problems, and print the table (minutes, CPU, no network)
 	$(RUN) -m experiment=quickstart $(ARGS)
 
+reproduce-math500: override METHOD := $(if $(METHOD),none untrained_prefix $(filter-out none untrained_prefix,$(METHOD)))
 reproduce-math500: .venv/ready ## the paper's headline; MODEL= TASK= METHOD= RECIPE= PROMPT= LIMIT= SEEDS= DATA_DIR= ENGINE= VECTOR= SCALE=full or mini
-	$(RUN) -m study=$(subst $(space),-,$(strip $(TASK))) $(MODEL_ARGS) task=$(call commas,$(TASK)) recipe=$(RECIPE) prompt=$(PROMPT) engine=$(ENGINE) scale=$(SCALE) \
-	  method=$(call commas,none untrained_prefix $(filter-out none untrained_prefix,$(METHOD))) seed=$(call commas,$(SEEDS)) \
-	  $(if $(LIMIT),limit=$(LIMIT)) $(call optional,data_dir,$(DATA_DIR)) $(call optional,vector,$(VECTOR)) $(ARGS)
+	$(RUN) -m experiment=math500 $(if $(TASK),study=$(subst $(space),-,$(strip $(TASK)))) $(given)
+
+$(CLAIMS): .venv/ready ## (table-em, transfer, ...) one claim of the paper; takes the same settings
+	$(RUN) -m experiment=$(subst -,_,$@) $(given)
 
 calibrate: .venv/ready ## choose the learning rate of recipe=corrected by an unsupervised rule, on the embedded model
 	$(RUN) -m experiment=calibrate $(ARGS)

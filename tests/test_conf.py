@@ -1,11 +1,13 @@
 """Every file of conf/ composes and builds, so that no choice that the README lists is a dead letter."""
 
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import open_dict
+from omegaconf import OmegaConf, open_dict
 
 from ttsv.config import build
 
@@ -13,7 +15,7 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 NEEDED = {"model=from_hub": ["model.id=a/b"], "model=from_folder": ["model.path=folder"]}
 CHOICES = [
     f"{group}={file.stem}"
-    for group in ("model", "task", "prompt", "method", "recipe", "scale", "engine", "grader", "experiment")
+    for group in ("model", "task", "prompt", "method", "recipe", "scale", "engine", "grader", "experiment", "ladder")
     for file in sorted((CONF / group).glob("*.yaml"))
 ]
 
@@ -38,3 +40,60 @@ def test_every_file_says_what_it_is(choice: str) -> None:
     line = second if first.startswith("# @package") else first
     assert line.startswith("# ")
     assert len(line) > 20
+
+
+LADDER = sorted(file.stem for file in (CONF / "ladder").glob("*.yaml"))
+
+
+def recipe(*words: str) -> dict[str, Any]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        found = OmegaConf.to_container(compose("config", list(words)).recipe, resolve=True)
+    assert isinstance(found, dict)
+    del found["name"]
+    return found
+
+
+@pytest.mark.parametrize("scale", ["full", "mini"])
+def test_the_ladder_leads_from_paper_to_corrected(scale: str) -> None:
+    steps = [recipe("recipe=paper", f"ladder={step}", f"scale={scale}") for step in LADDER]
+    assert steps[0] == recipe("recipe=paper", f"scale={scale}")
+    assert all(before != after for before, after in pairwise(steps))
+    last, corrected = steps[-1], recipe("recipe=corrected", f"scale={scale}")
+    if scale == "full":
+        assert last["dtype"]["adapt"] == "bfloat16"  # what auto gives on every GPU that is meant
+        corrected["dtype"] = last["dtype"]
+        assert last["dtype"]["evaluate"] == last["dtype"]["adapt"]
+    assert last == corrected
+
+
+EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml") if "- claim" in file.read_text())
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("scale", ["full", "mini"])
+def test_every_cell_of_a_claims_grid_names_configs_that_exist_and_builds(name: str, scale: str) -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        master = compose("config", [f"experiment={name}", f"scale={scale}"], return_hydra_config=True)
+        HydraConfig.instance().set_config(master)
+        grid = OmegaConf.to_container(master.hydra.sweeper.params, resolve=True)
+        assert isinstance(grid, dict)
+        choices = {key: str(values).split(",") for key, values in grid.items()}
+        assert "none" in choices["method"]
+        for key, values in choices.items():
+            for value in values:
+                words = [f"{k}={value if k == key else v[-1]}" for k, v in choices.items()]
+                config = compose("config", [f"experiment={name}", f"scale={scale}", *words], return_hydra_config=True)
+                HydraConfig.instance().set_config(config)
+                with open_dict(config):
+                    del config.hydra
+                cell = build(config)
+                assert cell.study == name
+                assert cell.plain["limit"] == (None if scale == "full" else master.grid.mini.limit)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_claim_stands_in_words_beside_its_published_numbers(name: str) -> None:
+    folder = CONF.parent / "experiments" / name
+    target = "reproduce-math500" if name == "math500" else name.replace("_", "-")
+    assert f"make {target}" in (folder / "README.md").read_text()
+    assert (folder / "published.csv").is_file()

@@ -12,9 +12,10 @@ from torch import Tensor
 from ttsv import optimize as module
 from ttsv import trainables
 from ttsv.adaptations import EmbeddingPrefix
+from ttsv.checkpoints import CHECKPOINT, Checkpoints, kept
 from ttsv.engines.hf import HFEngine
 from ttsv.optimization import Optimization, Seeds, learning_rate_factor
-from ttsv.optimize import CHECKPOINT, Checkpoints, Result, kept, optimize
+from ttsv.optimize import Result, optimize
 from ttsv.records import UserError
 from ttsv.soft_prompt import initialize, load_soft_prompt
 from ttsv.trainables import SharedPrefix

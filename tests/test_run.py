@@ -19,6 +19,8 @@ import torch
 from safetensors.torch import load_file
 from tiny_models import WIDTH, save_folder
 
+from ttsv import pipeline
+
 pytestmark = pytest.mark.filterwarnings("ignore:'ttsv.run' found in sys.modules")
 
 SECRET = "hf_thisTokenMustNotBeWrittenAnywhere"
@@ -76,6 +78,8 @@ def setting(folder: Path) -> list[str]:
 
 
 def run_main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]) -> Outcome:
+    pipeline._source.cache_clear()  # each command is a process of its own
+    pipeline._held.clear()
     monkeypatch.setattr(sys, "argv", ["ttsv.run", *words])
     capsys.readouterr()
     code = 0
@@ -171,6 +175,63 @@ def test_the_paper_recipe_runs_from_end_to_end_on_other_architectures(invoke: In
         assert done.code == 0, done.err
         assert f"## {architecture} on mine, 6 problems" in done.out
         assert "recipe paper, mini scale" in done.out
+
+
+def test_every_method_runs_from_end_to_end_in_one_sweep(invoke: Invoke, tmp_path: Path) -> None:
+    base = setting(tmp_path)
+    methods = "em,em_lora,slot,ttsv_sample,random_prefix,text_prefix,shuffled_prefix,norm_matched_prefix,random_updates"
+    done = invoke(
+        "-m", *base, f"method=none,untrained_prefix,ttsv,entropy_maximization,{methods}", "measure=activations"
+    )
+    assert done.code == 0, done.err
+    found = records(tmp_path / "results")
+    assert len(found) == 13
+    for (method, _), record in found.items():
+        stages = tmp_path / "results" / "stages"
+        moved = pd.read_parquet(stages / record["stages"]["activations"] / "drift.parquet")
+        assert (moved["relative_shift"].max() > 0) == (method not in ("none", "slot")), method
+        assert len(pd.read_parquet(stages / record["stages"]["grade"] / "samples.parquet")) == 6
+
+
+def test_a_vector_is_evaluated_on_another_task_and_at_an_earlier_update(invoke: Invoke, tmp_path: Path) -> None:
+    base, results = setting(tmp_path), tmp_path / "results"
+    elsewhere = ["task@adapt_task=one_digit_sums", "limit=4", "recipe.optimization.save_every=1"]
+    done = invoke("-m", *base, *elsewhere, "method=none,ttsv", "at_update=0,2,null")
+    assert done.code == 0, done.err
+    cells = [json.loads(f.read_text()) for f in sorted((results / "runs" / "test").glob("*.json"))]
+    vectors = {c["facts"]["at_update"]: c for c in cells if c["facts"]["method"] == "ttsv"}
+    assert set(vectors) == {0, 2, None}
+    assert len({c["stages"]["adapt"] for c in vectors.values()}) == 1
+    assert len({c["stages"]["generate"] for c in vectors.values()}) == 3
+    assert {c["facts"]["adapt_task"] for c in vectors.values()} == {"one_digit_sums"}
+    assert not any(c["optimised_ids"] for c in cells)
+    assert "adapted on one_digit_sums" in done.out
+    assert "at_update=2" in done.out
+    # The diagonal is the ordinary cell.
+    plain = invoke(*base, "limit=4", "method=ttsv", "recipe.optimization.save_every=1")
+    same = invoke(*base, "limit=4", "method=ttsv", "recipe.optimization.save_every=1", "task@adapt_task=mine")
+    assert (plain.code, same.code) == (0, 0)
+    assert "grade reused" in same.err or "adapt, generate, grade, grade_second reused" in same.err
+    missing = invoke(*base, *elsewhere, "method=ttsv", "at_update=7")
+    assert missing.code == 2
+    assert "kept were 0, 1, 2, 3" in missing.err
+
+
+def test_a_cell_that_fails_in_the_middle_of_a_sweep_is_named_and_the_rest_goes_on(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    done = invoke("-m", *setting(tmp_path), "method=none,released_vector,ttsv", "vector=/nowhere.pt")
+    assert done.code == 2
+    assert {m for m, _ in records(tmp_path / "results")} == {"none", "ttsv"}
+    assert "1 cells failed" in done.err
+    assert re.search(r"method=released_vector.*no vector at /nowhere.pt", done.err)
+
+
+def test_a_method_for_each_problem_refuses_problems_it_never_saw(invoke: Invoke, tmp_path: Path) -> None:
+    done = invoke(*setting(tmp_path), "method=slot", "adapt_on=first_half")
+    assert done.code == 2
+    assert "3 problems have no vector of their own" in done.err
+    assert "adapt_on=all" in done.err
 
 
 def test_a_subset_is_the_same_for_every_arm(invoke: Invoke, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from tiny_models import WIDTH, evaluation, recipe, requests_of, some_prompts, ti
 
 from ttsv import stages
 from ttsv.adaptations import EmbeddingPrefix
+from ttsv.checkpoints import kept
 from ttsv.engines.base import Decoding, Request
 from ttsv.engines.hf import HFEngine
 from ttsv.grading import grade
@@ -23,7 +24,6 @@ from ttsv.methods.ttsv import TTSV
 from ttsv.methods.untrained_prefix import UntrainedPrefix
 from ttsv.models import LanguageModel
 from ttsv.optimization import Seeds
-from ttsv.optimize import kept
 from ttsv.records import Completion, Problem, UserError, Verdict
 from ttsv.sampling import Sampling
 from ttsv.soft_prompt import SoftPrompt, initialize, load_soft_prompt

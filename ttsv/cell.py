@@ -29,7 +29,7 @@ CONDITIONS = (
 )
 """Overrides that cells of one table share; they stand in its title."""
 
-VARIANTS = ("recipe.optimization.", "scale.", "method.", "engine.", "seeds.", "vector=", "at_update=")
+VARIANTS = ("recipe.optimization.", "scale.", "method.", "engine.", "seeds.", "vector=", "at_update=", "ladder=")
 """Overrides that tell runs of one method apart; they stand beside its name."""
 
 

@@ -33,6 +33,8 @@ class _Root:
     checkpoint_every: Annotated[int, Field(ge=1)]
     adapt_on: Literal["all", "first_half", "second_half"]
     at_update: Annotated[int, Field(ge=0)] | None
+    keep_weights: bool
+    measure: Literal["activations"] | None
     stop_after: Literal["adapt", "generate"] | None
 
 

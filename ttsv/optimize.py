@@ -4,57 +4,30 @@ One loop serves both recipes and all that may be moved: :class:`ttsv.optimizatio
 differ, :class:`ttsv.trainables.Trainable` what moves.
 """
 
-import json
 import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from ttsv.adaptations import Adaptation
+from ttsv.checkpoints import Checkpoints, State, kept, norm
 from ttsv.collapse import detect, repetition
 from ttsv.engines.base import Decoding, Engine, Request, Stopping
 from ttsv.models import LanguageModel
 from ttsv.optimization import Optimization, Seeds, learning_rate_factor, rows_of_update
 from ttsv.progress import bar
-from ttsv.records import Completion, Prompt, UserError
-from ttsv.soft_prompt import tensors_digest
-from ttsv.store import UNFINISHED, digest, write_atomically
+from ttsv.records import Completion, Prompt
 from ttsv.trainables import Trainable, Values
 
 log = logging.getLogger(__name__)
 
-CHECKPOINT = f"{UNFINISHED}/checkpoint.safetensors"
 DIVERGED_GROWTH = 1000.0
 """Values this many times their initial norm have left every useful region."""
-
-_PARTS = ("initial", "values", "first_moment", "second_moment")
-
-
-@dataclass
-class State:
-    """Everything that the rest of a run depends on: the values with AdamW's two moments, and the history so far."""
-
-    initial: Values
-    values: Values
-    first_moment: Values
-    second_moment: Values
-    update: int
-    history: list[dict[str, Any]]
-    diverged: str | None = None
-    collapsed: str | None = None
-    collapsed_at: int | None = None
-
-    def distance(self) -> float:
-        """Return the Euclidean distance from the initial values."""
-        return _norm({name: value - self.initial[name] for name, value in self.values.items()})
 
 
 @dataclass(frozen=True)
@@ -65,55 +38,6 @@ class Result:
     reported_update: int
     history: list[dict[str, Any]]
     note: str | None
-
-
-@dataclass(frozen=True)
-class Checkpoints:
-    """Where a run's state and what it kept on the way lie: :data:`CHECKPOINT`, and ``kept/update_N.safetensors``, which stay."""
-
-    folder: Path
-
-    def save(self, state: State) -> None:
-        """Replace the checkpoint, atomically."""
-        tensors = {f"{part}/{n}": t.contiguous() for part in _PARTS for n, t in getattr(state, part).items()}
-        rest = json.dumps(
-            {name: getattr(state, name) for name in ("update", "history", "diverged", "collapsed", "collapsed_at")}
-        )
-        (self.folder / CHECKPOINT).parent.mkdir(exist_ok=True)
-        metadata = {"state": rest, "digest": digest([rest, tensors_digest(tensors)])}
-        write_atomically(self.folder / CHECKPOINT, save(tensors, metadata))
-
-    def load(self) -> State | None:
-        """Return the checkpoint's state, or None where the run has not got to one."""
-        path = self.folder / CHECKPOINT
-        if not path.exists():
-            return None
-        try:
-            with safe_open(path, "pt") as file:
-                tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
-            if digest([metadata["state"], tensors_digest(tensors)]) != metadata["digest"]:
-                raise ValueError("its content is not what was written")
-            parts: dict[str, Values] = {part: {} for part in _PARTS}
-            for name, tensor in tensors.items():
-                part, _, own = name.partition("/")
-                parts[part][own] = tensor
-            initial, values, first, second = (parts[part] for part in _PARTS)
-            return State(initial, values, first, second, **json.loads(metadata["state"]))
-        except (SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path} is damaged ({error}); delete {self.folder} and run the same command again"
-            ) from error
-
-    def keep(self, adaptation: Adaptation, update: int) -> None:
-        """Keep the adaptation of this update."""
-        path = kept(self.folder, update)
-        path.parent.mkdir(exist_ok=True)
-        adaptation.save(path)
-
-
-def kept(folder: Path, update: int) -> Path:
-    """Return the file in which a run in ``folder`` keeps the adaptation of an update."""
-    return folder / "kept" / f"update_{update:05d}.safetensors"
 
 
 def optimize(
@@ -178,7 +102,7 @@ def _one_update(
     responses = rollouts(lm, chosen, _adaptation(trainable, state, {}), options, (seeds.rollout, state.update), engine)
     rolled = time.perf_counter()
     loss, gradient = trainable.gradient(lm, state.values, chosen, [r.token_ids for r in responses], options)
-    norm = _norm(gradient)
+    size = norm(gradient)
     rate = learning_rate(state.initial, options, len(prompts), state.update)
     state.diverged = _step(state, loss, gradient, options, rate)
     if state.diverged:
@@ -191,9 +115,9 @@ def _one_update(
             "update": state.update,
             "epoch": (state.update - 1) // options.updates_per_epoch(len(prompts)),
             "entropy": loss,
-            "gradient_norm": norm,
+            "gradient_norm": size,
             "distance": distance,
-            "relative_distance": distance / max(_norm(state.initial), 1e-30),
+            "relative_distance": distance / max(norm(state.initial), 1e-30),
             "learning_rate": rate,
             **describe(responses),
             "prompt_tokens": sum(len(p.token_ids) for p in chosen) + len(chosen) * trainable.length,
@@ -207,7 +131,7 @@ def _one_update(
 def _step(state: State, loss: float, gradient: Values, options: Optimization, rate: float) -> str | None:
     """Take one step of ``torch.optim.AdamW`` (its defaults for beta); or leave the values as they are and say why."""
     if not (math.isfinite(loss) and all(bool(g.isfinite().all()) for g in gradient.values())):
-        return f"diverged: loss {loss} or gradient norm {_norm(gradient)} at update {state.update + 1} is not finite"
+        return f"diverged: loss {loss} or gradient norm {norm(gradient)} at update {state.update + 1} is not finite"
     parameters = {name: torch.nn.Parameter(value.clone()) for name, value in state.values.items()}
     for name, parameter in parameters.items():
         parameter.grad = gradient[name].clone()
@@ -222,18 +146,13 @@ def _step(state: State, loss: float, gradient: Values, options: Optimization, ra
         }
     optimizer.step()
     moved = {name: parameter.detach() for name, parameter in parameters.items()}
-    norm = _norm(moved)
-    if not math.isfinite(norm) or norm > DIVERGED_GROWTH * max(_norm(state.initial), 1e-30):
-        return f"diverged: the norm of the values reached {norm:.3g} at update {state.update + 1}"
+    size = norm(moved)
+    if not math.isfinite(size) or size > DIVERGED_GROWTH * max(norm(state.initial), 1e-30):
+        return f"diverged: the norm of the values reached {size:.3g} at update {state.update + 1}"
     state.values = moved
     state.first_moment = {name: optimizer.state[p]["exp_avg"] for name, p in parameters.items()}
     state.second_moment = {name: optimizer.state[p]["exp_avg_sq"] for name, p in parameters.items()}
     return None
-
-
-def _norm(values: Values) -> float:
-    """Return the Euclidean norm of all values together."""
-    return float(torch.stack([value.norm() for value in values.values()]).norm())
 
 
 def _watch(state: State) -> None:

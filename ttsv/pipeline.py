@@ -37,6 +37,8 @@ def run_cell(cell: Cell) -> Path:
     """
     prepared = prepare(cell)
     outcomes = {"adapt": _adapt(prepared)}
+    if cell.plain["measure"] == "activations":
+        outcomes["activations"] = _activations(prepared, outcomes["adapt"])
     if cell.plain["stop_after"] != "adapt":
         outcomes["generate"] = _generate(prepared, outcomes["adapt"])
         if cell.plain["stop_after"] != "generate":
@@ -137,6 +139,22 @@ def _adapt(prepared: Prepared) -> Outcome:
         cell.plain["checkpoint_every"],
     )
     return stages.adapt(prepared.store, cell.method, setting, _loader(prepared, 0), prepared.provenance)
+
+
+def _activations(prepared: Prepared, adapted: Outcome) -> Outcome:
+    cell = prepared.cell
+    return stages.activations(
+        prepared.store,
+        f"{cell.method.name}-{cell.names['task']}",
+        prepared.prompts,
+        stages.read_adaptation(adapted.stage.path, cell.plain["at_update"]),
+        {
+            "model": _model_key(cell.model, prepared.source, prepared.dtypes[1]),
+            "prompts": _prompts_key(prepared.prompts),
+        },
+        _loader(prepared, 1),
+        prepared.provenance,
+    )
 
 
 def _generate(prepared: Prepared, adapted: Outcome) -> Outcome:

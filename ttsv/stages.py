@@ -10,26 +10,30 @@ from typing import Any
 
 import pandas as pd
 
+from ttsv.activations import measure
 from ttsv.adaptations import KINDS, Adaptation
+from ttsv.checkpoints import kept
 from ttsv.engines.base import Decoding, Engine, Request
 from ttsv.grading import COMPLETIONS, METRICS
 from ttsv.methods.base import Load, Method, Setting
 from ttsv.models import LanguageModel
-from ttsv.optimize import kept
 from ttsv.partial import Partial
 from ttsv.progress import bar
-from ttsv.records import UserError
+from ttsv.records import Prompt, UserError
 from ttsv.store import UNFINISHED, Outcome, Store, digest, once, write_json, write_rows
 
 log = logging.getLogger(__name__)
 
 ADAPT_VERSION = 3
 GENERATE_VERSION = 1
+ACTIVATIONS_VERSION = 1
 """Raised whenever a change of the code may change what its stage computes, so that no older result is reused."""
 
 ADAPTATION = "adaptation.json"
 HISTORY = "history.jsonl"
 PROMPTS = "prompts.jsonl"
+DRIFT = "drift.parquet"
+STATES = "states.parquet"
 
 
 def adapt(
@@ -141,3 +145,27 @@ def generate(
         write_json(work / METRICS, {"seconds": partial.seconds(), "decoding": asdict(decoding)})
 
     return once(store.stage("generate", label, key), compute, provenance)
+
+
+def activations(
+    store: Store,
+    label: str,
+    prompts: Sequence[Prompt],
+    adaptation: Adaptation | None,
+    keys: Mapping[str, Any],
+    load: Callable[[], LanguageModel],
+    provenance: Callable[[], Mapping[str, Any]],
+) -> Outcome:
+    """Write how far the adaptation moves the prompts' hidden states, ``drift.parquet``, and where they lie, ``states.parquet``.
+
+    ``keys`` identifies model, arithmetic and prompts, JSON-able.
+    """
+    identity = None if adaptation is None else adaptation.identity()
+    key = {"version": ACTIVATIONS_VERSION, "adaptation": identity, **keys}
+
+    def compute(work: Path) -> None:
+        moved, states = measure(load(), prompts, adaptation)
+        moved.to_parquet(work / DRIFT)
+        states.to_parquet(work / STATES)
+
+    return once(store.stage("activations", label, key), compute, provenance)

@@ -5,9 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ttsv.checkpoints import Checkpoints
 from ttsv.methods.base import Adapted, Setting
 from ttsv.models import LanguageModel
-from ttsv.optimize import Checkpoints, optimize
+from ttsv.optimize import optimize
 from ttsv.trainables import Trainable
 
 
