@@ -18,6 +18,7 @@ SEEDS ?= 15
 DATA_DIR ?=
 ENGINE ?= hf
 VECTOR ?=
+RELEASE ?=
 SCALE ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo full || echo mini)
 ARGS ?=
 
@@ -34,7 +35,7 @@ optional = $(if $(2),$(call quoted,$(1),$(2)))
 is_path = $(or $(wildcard $(MODEL)),$(filter /% .% ~%,$(MODEL)))
 MODEL_ARGS = $(if $(wildcard conf/model/$(MODEL).yaml),model=$(MODEL),$(if $(is_path),model=from_folder $(call quoted,model.path,$(MODEL)),model=from_hub $(call quoted,model.id,$(MODEL))))
 
-.PHONY: help setup quickstart reproduce-math500 calibrate tables test check format lock clean
+.PHONY: help setup quickstart reproduce-math500 calibrate audit tables test check format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +62,9 @@ reproduce-math500: .venv/ready ## the paper's headline; MODEL= TASK= METHOD= REC
 calibrate: .venv/ready ## choose the learning rate of recipe=corrected by an unsupervised rule, on the embedded model
 	$(RUN) -m experiment=calibrate $(ARGS)
 	$(BIN)/python -m ttsv.calibrate results/runs/calibrate
+
+audit: .venv/ready ## what released vectors and completions show from their files alone; RELEASE=folder or clone, DATA_DIR= for subjects (a minute, no GPU)
+	$(BIN)/python -m ttsv.audit --release "$(RELEASE)" $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(ARGS)
 
 tables: .venv/ready ## make the summaries of all studies again, from the run records alone
 	$(BIN)/python -m ttsv.report
