@@ -12,11 +12,15 @@ from ttsv.auditing.completion_sections import (
     trait_section,
     verdict_section,
 )
-from ttsv.auditing.findings import FolderFindings
+from ttsv.auditing.findings import FolderFindings, VectorFindings
 from ttsv.auditing.markdown import table
-from ttsv.auditing.release_files import COMPLETIONS, VECTOR
+from ttsv.auditing.release_files import COMPLETIONS, VECTOR, ReleaseFolder
 from ttsv.auditing.tables import FILES
 from ttsv.auditing.vector_section import vector_section, vector_summary
+
+
+RELEASE_SEED = 15
+"""The seed of the released code."""
 
 
 def page(
@@ -73,26 +77,27 @@ def _absent(findings: Sequence[FolderFindings]) -> list[str]:
 
 
 def _deciding(findings: Sequence[FolderFindings]) -> list[str]:
-    commands = [_command(found) for found in findings if found.vector is not None]
+    commands = [_command(found.folder, found.vector) for found in findings if found.vector is not None]
     if not commands:
         return []
     return [
         "## What would decide",
-        "Whether the movement matters is told by evaluating, on the same problems and without training, the model alone, the "
-        "untrained draw that the vector started from, other draws, and the released vector; the table of these commands has "
-        "paired tests between them (GPU):",
+        "Whether the movement matters is told by evaluating, on the same problems and without training, the model alone, the untrained "
+        "draw that the vector started from, other draws, and the released vector; the table of these commands has paired tests between "
+        "them (GPU). With `recipe=paper`, the first of `SEEDS` is the draw that a matched vector started from:",
         "```\n" + "\n".join(commands) + "\n```",
-        "Seed 15 with `recipe=paper` is the draw `nn.Embedding(L, d), first draw, seed 15`. If the paired test finds no "
-        "difference between the released vector and that draw, and both gain, then the gain was there before the first update as "
-        "far as so many problems can tell; if the draws of all seeds gain alike, any such prefix does it; if the released vector "
-        "alone gains, the small movement is what works.",
+        "If the draw gains over the model alone and the interval of the difference between the released vector and the draw is narrow "
+        "about 0, the gain was there before the first update; if the other draws gain alike, any such prefix does it; if the released "
+        "vector alone gains, the small movement is what works. A wide interval decides nothing.",
     ]
 
 
-def _command(found: FolderFindings) -> str:
-    model, _, task = found.folder.label.rpartition("_")
-    name = re.sub(r"[^a-z0-9]+", "_", (model or found.folder.label).lower())
+def _command(folder: ReleaseFolder, vector: VectorFindings) -> str:
+    model, _, task = folder.label.rpartition("_")
+    name = re.sub(r"[^a-z0-9]+", "_", (model or folder.label).lower())
+    first = int(vector.candidates["seed"].iloc[0]) if vector.matched else RELEASE_SEED
+    seeds = " ".join(str(first + step) for step in range(6))
     return (
         f"make reproduce-math500 MODEL={name} TASK={task if model else 'math500'} METHOD=released_vector "
-        f'SCALE=full VECTOR=<release>/{found.folder.name}/{VECTOR} SEEDS="15 16 17 18 19 20"'
+        f'SCALE=full VECTOR=<release>/{folder.name}/{VECTOR} SEEDS="{seeds}"'
     )
