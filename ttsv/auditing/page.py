@@ -18,7 +18,6 @@ from ttsv.auditing.release_files import COMPLETIONS, VECTOR, ReleaseFolder
 from ttsv.auditing.tables import FILES
 from ttsv.auditing.vector_section import vector_section, vector_summary
 
-
 RELEASE_SEED = 15
 """The seed of the released code."""
 
