@@ -8,7 +8,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m ttsv.run
 
 # What the experiments take from the command line; what is not given is as conf/experiment/ says. SCALE is full or mini.
-# MODEL= TASK= METHOD= RECIPE= PROMPT= SEEDS= LIMIT= DATA_DIR= ENGINE= VECTOR=
+# MODEL= TASK= METHOD= RECIPE= PROMPT= SEEDS= LIMIT= DATA_DIR= ENGINE= VECTOR=; RELEASE= for audit
 SCALE ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo full || echo mini)
 ARGS ?=
 
@@ -34,7 +34,7 @@ given = scale=$(SCALE) $(model) $(call listed,task,$(TASK)) $(call listed,method
 CLAIMS := table-em table-slot table-reasoning table-llama transfer ablation-length ablation-init training-curves bias-amplification \
   sample-specific quirk-ladder
 
-.PHONY: help setup quickstart reproduce-math500 $(CLAIMS) calibrate tables test check format lock clean
+.PHONY: help setup quickstart reproduce-math500 $(CLAIMS) calibrate audit tables test check format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ $(CLAIMS): .venv/ready ## (table-em, transfer, ...) one claim of the paper; take
 calibrate: .venv/ready ## choose the learning rate of recipe=corrected by an unsupervised rule, on the embedded model
 	$(RUN) -m experiment=calibrate $(ARGS)
 	$(BIN)/python -m ttsv.calibrate results/runs/calibrate
+
+audit: .venv/ready ## what released vectors and completions show from their files alone; RELEASE=folder or clone, DATA_DIR= for subjects (a minute, no GPU)
+	$(BIN)/python -m ttsv.audit --release "$(RELEASE)" $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(ARGS)
 
 tables: .venv/ready ## make the summaries of all studies again, from the run records alone
 	$(BIN)/python -m ttsv.report

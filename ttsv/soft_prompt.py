@@ -5,17 +5,19 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ttsv.models import LanguageModel
 from ttsv.records import Prompt, UserError
 from ttsv.sampling import permutation
 from ttsv.store import canonical_json, digest, write_atomically
+
+if TYPE_CHECKING:  # a vector's file is read without transformers
+    from ttsv.models import LanguageModel
 
 TENSOR = "soft_prompt"
 
@@ -104,7 +106,7 @@ def _read_pt(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def initialize(
     kind: Initialization,
     length: int,
-    lm: LanguageModel,
+    lm: "LanguageModel",
     seed: int,
     prompts: Sequence[Prompt] = (),
     text: str | None = None,
