@@ -13,7 +13,7 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 NEEDED = {"model=from_hub": ["model.id=a/b"], "model=from_folder": ["model.path=folder"]}
 CHOICES = [
     f"{group}={file.stem}"
-    for group in ("model", "task", "prompt", "method", "recipe", "scale", "engine", "grader", "experiment")
+    for group in ("model", "task", "prompt", "method", "recipe", "scale", "engine", "grader", "tracking", "experiment")
     for file in sorted((CONF / group).glob("*.yaml"))
 ]
 

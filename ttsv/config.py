@@ -18,6 +18,7 @@ from ttsv.prompts import Template
 from ttsv.records import UserError
 from ttsv.scoring.base import Grader
 from ttsv.tasks import Task
+from ttsv.tracking import Mirror
 from ttsv.weights import ModelConfig
 
 T = TypeVar("T")
@@ -61,6 +62,7 @@ class Cell:
     grader: Grader
     second_grader: Grader
     seeds: Seeds
+    tracking: Mirror
     names: dict[str, str]
     overrides: tuple[str, ...]
     plain: dict[str, Any]
@@ -94,6 +96,7 @@ def build(config: DictConfig) -> Cell:
         grader=component(config.grader, "grader"),
         second_grader=component(config.second_grader, "second_grader"),
         seeds=Seeds(seeds.initialization, seeds.order, seeds.rollout),
+        tracking=component(config.tracking, "tracking"),
         names=names,
         overrides=tuple(HydraConfig.get().overrides.task),
         plain=plain,

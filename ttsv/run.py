@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ttsv import preflight, stages
-from ttsv.config import Cell, build
+from ttsv.config import Cell, build, component
 from ttsv.engines.base import refuse_unsupported
 from ttsv.grading import configuration, grade
 from ttsv.methods.base import Setting
@@ -178,6 +178,7 @@ class TableAfterSweep(Callback):
         results, study = Path(config.results_dir), str(config.study)
         if list((results / "runs" / study).glob("*.json")):
             print(f"\n{write_report(results, study)}\nKept as {results / 'runs' / study}/summary.md and summary.csv")
+            component(config.tracking, "tracking").study(results / "runs" / study)
 
 
 def _fail(reason: str) -> None:
@@ -293,7 +294,8 @@ def main(config: DictConfig) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         with logging_redirect_tqdm():
-            run(build(config))
+            cell = build(config)
+            cell.tracking.cell(run(cell))
     except UserError as error:
         _fail(str(error))
     except torch.OutOfMemoryError as error:
