@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import wandb
 from wandb.proto.wandb_internal_pb2 import Record, RunRecord
 
 BLOCK, HEADER = 32 * 1024, 7
@@ -70,7 +71,8 @@ def read_offline(folder: Path) -> OfflineRun:
 
 
 def read_all(folder: Path) -> list[OfflineRun]:
-    """Read all runs below a folder that wandb wrote to, the oldest first."""
+    """Read all runs below a folder that wandb wrote to, the oldest first; it writes until its service has ended."""
+    wandb.teardown()
     found = sorted(folder.glob("wandb/offline-run-*"), key=lambda p: p.stat().st_mtime_ns)
     return [read_offline(path) for path in found]
 

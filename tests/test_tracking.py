@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import runpy
 import shutil
 import socket
@@ -15,8 +16,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import wandb
 from offline_records import OfflineRun, read_all
 from test_run import setting
+from wandb.sdk.lib import wbauth
+from wandb_server import serving
 
 from ttsv.figures.style import figure
 from ttsv.records import UserError
@@ -139,14 +143,27 @@ def test_the_sample_table_holds_the_graded_samples(results: Path, mirrored: dict
     samples = pd.read_parquet(stage(results, "ttsv", "grade") / "samples.parquet")
     rows = rows_of(mirrored["ttsv"].table("samples"))
     assert len(rows) == len(samples) == mirrored["ttsv"].summary["samples_total"] == 6
-    for column in ("problem_id", "question", "gold", "text", "answer", "correct", "flag", "why", "finish_reason", "tokens"):
+    for column in (
+        "problem_id",
+        "question",
+        "gold",
+        "text",
+        "answer",
+        "correct",
+        "flag",
+        "why",
+        "finish_reason",
+        "tokens",
+    ):
         assert [row[column] for row in rows] == [None if pd.isna(v) else v for v in samples[column]], column
     assert [row["mean_entropy"] for row in rows] == pytest.approx(list(samples["mean_entropy"]))
     second = pd.read_parquet(stage(results, "ttsv", "grade_second") / "samples.parquet")
     assert [row["graders_disagree"] for row in rows] == list(samples["correct"] != second["correct"])
 
 
-def test_the_study_has_one_run_with_the_comparison_and_the_gains(results: Path, mirrored: dict[str, OfflineRun]) -> None:
+def test_the_study_has_one_run_with_the_comparison_and_the_gains(
+    results: Path, mirrored: dict[str, OfflineRun]
+) -> None:
     groups, _ = read_study(results / "runs" / "test", results)
     (group,) = groups
     compared = comparison(group)
@@ -179,8 +196,12 @@ def test_no_key_and_nothing_of_the_machine_is_written(
     for offline in mirrored.values():
         assert offline.run.host == ""
         assert not offline.run.HasField("git")
-        assert not offline.kinds & {"environment", "stats", "output", "output_raw", "artifact"}
-        assert {path.name for path in (offline.folder / "files").iterdir()} <= {"media", "wandb-summary.json", "config.yaml"}
+        assert not offline.kinds & {"environment", "stats", "output", "output_raw"}
+        assert {path.name for path in (offline.folder / "files").iterdir()} <= {
+            "media",
+            "wandb-summary.json",
+            "config.yaml",
+        }
 
 
 def test_the_mirror_decides_nothing(base: list[str], results: Path) -> None:
@@ -189,8 +210,12 @@ def test_the_mirror_decides_nothing(base: list[str], results: Path) -> None:
     run(*base, "method=ttsv", "adapt_on=first_half")
     assert {file: file.stat().st_mtime_ns for file in (results / "stages").rglob("*") if file.is_file()} == before
     again = record(results, "ttsv")
-    assert {key: again[key] for key in ("facts", "stages", "name")} == {key: kept[key] for key in ("facts", "stages", "name")}
-    assert "wandb" not in json.dumps([kept["facts"], [json.loads(f.read_text())["key"] for f in results.rglob("manifest.json")]])
+    assert {key: again[key] for key in ("facts", "stages", "name")} == {
+        key: kept[key] for key in ("facts", "stages", "name")
+    }
+    assert "wandb" not in json.dumps(
+        [kept["facts"], [json.loads(f.read_text())["key"] for f in results.rglob("manifest.json")]]
+    )
 
 
 def test_a_finished_study_can_be_uploaded_later_as_the_same_runs_with_its_figures_and_tables(
@@ -237,17 +262,31 @@ def test_seeds_and_methods_are_runs_of_their_own_and_grading_again_is_not(result
     assert len({same, *(_cell_id(*other) for other in others)}) == 5
 
 
-def unreachable() -> str:
+@pytest.fixture
+def unreachable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A W&B server that nobody answers at; wandb keeps server, login and open runs for a whole process, so it is started afresh."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
+    forget()
+    yield
+    forget()
+
+
+def forget() -> None:
+    wandb.teardown()
+    wbauth.unauthenticate_session(update_settings=False)
 
 
 @pytest.mark.parametrize("why", ["nobody is logged in", "unreachable", "no such folder"])
 def test_a_failing_mirror_is_a_warning_that_names_the_command_for_later(
-    results: Path, why: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    results: Path,
+    why: str,
+    unreachable: None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setenv("WANDB_BASE_URL", unreachable())
     mirror = WandbMirror(entity="team", dir=str(tmp_path), timeout=1)
     if why == "nobody is logged in":
         monkeypatch.delenv("WANDB_API_KEY")
@@ -262,15 +301,42 @@ def test_a_failing_mirror_is_a_warning_that_names_the_command_for_later(
 
 
 def test_a_run_whose_mirror_fails_ends_as_any_other(
-    base: list[str], results: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    base: list[str], results: Path, unreachable: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.delenv("WANDB_API_KEY")
-    monkeypatch.setenv("WANDB_BASE_URL", unreachable())
     before = record(results, "ttsv")
-    run("-m", *base, "method=none,ttsv", "adapt_on=first_half", "tracking=wandb")
-    assert caplog.text.count("is not mirrored to W&B") == 3  # two runs and the summary
+    run(*base, "method=ttsv", "adapt_on=first_half", "tracking=wandb", "tracking.timeout=1")
+    assert caplog.text.count("is not mirrored to W&B") == 2  # the run and its study
     after = record(results, "ttsv")
     assert {key: after[key] for key in ("facts", "stages")} == {key: before[key] for key in ("facts", "stages")}
+
+
+def test_uploading_twice_goes_on_with_the_same_runs_and_logs_no_update_twice(
+    results: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    arguments = [str(results / "runs" / "test"), f"--dir={tmp_path}", "--timeout=20"]
+    with serving() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.address)
+        forget()
+        try:
+            assert main(arguments) == 0
+            ttsv = next(run for run in server.runs.values() if run.created["jobType"] == "ttsv")
+            del ttsv.history[2]  # as if the first upload had been cut off after the second update
+            ttsv.summary["_step"] = 2
+            assert main(arguments) == 0
+        finally:
+            forget()
+        runs = {run.created["jobType"]: run for run in server.runs.values()}
+        assert set(runs) == {*METHODS, "summary"}
+        assert len(server.runs) == 4
+        assert [run.resumed for run in runs.values()] == [1] * 4
+        assert [row["update"] for row in runs["ttsv"].history.values() if "update" in row] == [1, 2, 3]
+        metrics = json.loads((stage(results, "ttsv", "grade") / "metrics.json").read_text())
+        assert runs["ttsv"].summary["grade/accuracy"] == metrics["accuracy"]
+        assert runs["ttsv"].created["groupName"] == "test"
+        assert not runs["ttsv"].created["host"]
+        for secret in (WANDB_KEY, HF_TOKEN, socket.gethostname()):
+            words = re.compile(rb"\b" + re.escape(secret.encode()) + rb"\b")
+            assert not [body for body in server.bodies if words.search(body)]
 
 
 def test_a_damaged_run_is_named_and_the_others_are_uploaded(

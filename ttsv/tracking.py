@@ -204,8 +204,6 @@ def _settings(timeout: float) -> Any:
         finish_timeout_raises=True,
         # A stop asked for on the web page would interrupt this process, and with it the run.
         stop_fn=lambda: None,
-        # An offline folder is whole and can be copied to where `wandb sync` works; with them, tables would lie in the user's home.
-        allow_offline_artifacts=False,
     )
 
 
@@ -225,7 +223,7 @@ def _log_history(run: Any, file: Path) -> None:
     run.define_metric("adapt/*", step_metric="update")
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     for step, row in enumerate(rows, start=1):
-        if step >= run.step:
+        if step >= run.starting_step:
             others = {f"adapt/{name}": value for name, value in row.items() if name != "update"}
             run.log({"update": row.get("update", step), **others}, step=step)
 
