@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 
-from ttsv.config import build
+from ttsv.config import build, component
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 NEEDED = {"model=from_hub": ["model.id=a/b"], "model=from_folder": ["model.path=folder"]}
@@ -26,6 +26,7 @@ def test_every_choice_of_a_group_builds(choice: str) -> None:
         with open_dict(config):
             del config.hydra  # as hydra.main does before it calls the program
         cell = build(config)
+        component(config.tracking, "tracking")
     group, name = choice.split("=")
     if group in ("task", "method"):
         assert getattr(cell, group).name == name

@@ -249,7 +249,9 @@ def test_decoding_in_low_precision_gives_finite_entropies() -> None:
 def test_an_engine_refuses_a_kind_it_cannot_carry_out() -> None:
     refuse_unsupported(HFEngine(), EmbeddingPrefix)
     refuse_unsupported(HFEngine(), None)
-    with pytest.raises(UserError, match=r"engine=hf cannot generate with dict; it supports EmbeddingPrefix"):
+    with pytest.raises(
+        UserError, match=r"engine=hf cannot generate with dict; it supports ChangedWeights, EmbeddingPrefix, "
+    ):
         refuse_unsupported(HFEngine(), dict)
 
 

@@ -61,7 +61,7 @@ def outcome(results: Path) -> tuple[Any, ...]:
         del row["seconds_rollout"], row["seconds_loss"]
     vectors = {
         p.name: load_file(p)["soft_prompt"].numpy().tobytes()
-        for p in [adapted / "vector.safetensors", *sorted((adapted / "vectors").iterdir())]
+        for p in [adapted / "vector.safetensors", *sorted((adapted / "kept").iterdir())]
     }
     completions = pd.read_parquet(generated / "completions.parquet")
     completions["token_ids"] = completions["token_ids"].map(tuple)

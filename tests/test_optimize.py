@@ -10,11 +10,14 @@ from tiny_models import WIDTH, recipe, some_prompts, tiny_lm
 from torch import Tensor
 
 from ttsv import optimize as module
+from ttsv import trainables
+from ttsv.adaptations import EmbeddingPrefix
 from ttsv.engines.hf import HFEngine
 from ttsv.optimization import Optimization, Seeds, learning_rate_factor
-from ttsv.optimize import CHECKPOINT, Checkpoints, Result, optimize
+from ttsv.optimize import CHECKPOINT, Checkpoints, Result, kept, optimize
 from ttsv.records import UserError
-from ttsv.soft_prompt import initialize
+from ttsv.soft_prompt import initialize, load_soft_prompt
+from ttsv.trainables import SharedPrefix
 
 SEEDS = Seeds(15, 16, 17)
 FIELDS = {
@@ -40,7 +43,18 @@ FIELDS = {
 def run(
     folder: Path, options: Optimization, seeds: Seeds = SEEDS, prompts: int = 4, every: int = 1, **model: Any
 ) -> Result:
-    return optimize(tiny_lm(**model), some_prompts(prompts), options, seeds, HFEngine(), Checkpoints(folder), every)
+    lm, chosen = tiny_lm(**model), some_prompts(prompts)
+    start = initialize(options.initialization, options.length, lm, seeds.initialization, chosen)
+    return optimize(lm, chosen, SharedPrefix(start), options, seeds, HFEngine(), Checkpoints(folder), every)
+
+
+def vectors_of(result: Result) -> Tensor:
+    assert isinstance(result.adaptation, EmbeddingPrefix)
+    return result.adaptation.soft_prompt.vectors
+
+
+def kept_at(folder: Path, update: int) -> Tensor:
+    return load_soft_prompt(kept(folder, update)).vectors
 
 
 def with_gradient(monkeypatch: pytest.MonkeyPatch, gradient: Callable[[Tensor], Tensor]) -> None:
@@ -50,7 +64,7 @@ def with_gradient(monkeypatch: pytest.MonkeyPatch, gradient: Callable[[Tensor], 
         found = gradient(vectors)
         return float(found.sum()), found
 
-    monkeypatch.setattr(module, "entropy_gradient", fake)
+    monkeypatch.setattr(trainables, "entropy_gradient", fake)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +93,7 @@ def test_steps_are_those_of_torchs_adamw_under_the_schedule(
         if options.clip_norm:
             torch.nn.utils.clip_grad_norm_([parameter], options.clip_norm)
         optimizer.step()
-    torch.testing.assert_close(got.vectors, parameter.detach(), rtol=0, atol=0)
+    torch.testing.assert_close(vectors_of(got), parameter.detach(), rtol=0, atol=0)
     assert got.history[-1]["distance"] == pytest.approx(float((parameter.detach() - start).norm()))
 
 
@@ -111,7 +125,7 @@ def test_seeds_are_separate(tmp_path: Path) -> None:
         folder = tmp_path / str(number)
         folder.mkdir()
         result = run(folder, recipe("corrected", updates=2, batch_size=2), seeds)
-        return Checkpoints(folder).load_vectors(0), [row["prompt_tokens"] for row in result.history] + [result.vectors]
+        return kept_at(folder, 0), [row["prompt_tokens"] for row in result.history] + [vectors_of(result)]
 
     same, again, initial, order, rollout = (
         course(n, seeds)
@@ -132,7 +146,7 @@ def test_how_often_the_state_is_kept_changes_nothing(
 ) -> None:
     options = recipe("corrected", updates=7, batch_size=2)
     (tmp_path / "whole").mkdir()
-    expected = run(tmp_path / "whole", options).vectors
+    expected = vectors_of(run(tmp_path / "whole", options))
 
     class StoppedError(Exception):
         pass
@@ -150,9 +164,9 @@ def test_how_often_the_state_is_kept_changes_nothing(
         patched.setattr(module, "_one_update", stop_at_five)
         with pytest.raises(StoppedError):
             run(tmp_path / "stopped", options, every=every)
-    kept = Checkpoints(tmp_path / "stopped").load()
-    assert (kept.update if kept else 0) == {1: 5, 3: 3, 100: 0}[every]
-    assert torch.equal(run(tmp_path / "stopped", options, every=every).vectors, expected)
+    state = Checkpoints(tmp_path / "stopped").load()
+    assert (state.update if state else 0) == {1: 5, 3: 3, 100: 0}[every]
+    assert torch.equal(vectors_of(run(tmp_path / "stopped", options, every=every)), expected)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -168,10 +182,10 @@ def test_a_gradient_that_is_not_finite_stops_with_the_last_good_vector(
     assert "update 4" in result.note
     assert result.reported_update == 3
     assert len(result.history) == 3
-    assert torch.equal(result.vectors, Checkpoints(tmp_path).load_vectors(3))
-    assert bool(result.vectors.isfinite().all())
+    assert torch.equal(vectors_of(result), kept_at(tmp_path, 3))
+    assert bool(vectors_of(result).isfinite().all())
     again = run(tmp_path, options)
-    assert torch.equal(again.vectors, result.vectors)
+    assert torch.equal(vectors_of(again), vectors_of(result))
     assert again.note == result.note
 
 
@@ -183,9 +197,9 @@ def test_an_exploding_norm_stops_with_the_last_good_vector(tmp_path: Path, monke
     )
     result = run(tmp_path, options)
     assert result.note is not None
-    assert "norm reached" in result.note
+    assert "norm of the values reached" in result.note
     assert result.reported_update == 2
-    assert torch.equal(result.vectors, Checkpoints(tmp_path).load_vectors(0))
+    assert torch.equal(vectors_of(result), kept_at(tmp_path, 0))
 
 
 def collapse_at(monkeypatch: pytest.MonkeyPatch, update: int) -> None:
@@ -200,8 +214,8 @@ def test_before_collapse_reports_a_saved_vector_from_before_it_and_says_so(
     with_gradient(monkeypatch, torch.sin)
     result = run(tmp_path, recipe("corrected", updates=16, batch_size=4, save_every=save_every))
     assert result.reported_update == reported
-    assert torch.equal(result.vectors, Checkpoints(tmp_path).load_vectors(reported))
-    assert result.note == f"collapsed (length: short) at update {seen_at}; the vector of update {reported} is reported"
+    assert torch.equal(vectors_of(result), kept_at(tmp_path, reported))
+    assert result.note == f"collapsed (length: short) at update {seen_at}; that of update {reported} is reported"
     assert len(result.history) == 16
 
 
@@ -212,14 +226,14 @@ def test_last_reports_the_last_vector_and_names_the_collapse_all_the_same(
     with_gradient(monkeypatch, torch.sin)
     result = run(tmp_path, recipe("corrected", updates=12, batch_size=4, reported="last"))
     assert (result.reported_update, result.note) == (12, "collapsed (length: short) at update 9")
-    assert torch.equal(result.vectors, Checkpoints(tmp_path).load_vectors(12))
+    assert torch.equal(vectors_of(result), kept_at(tmp_path, 12))
 
 
 def test_vectors_are_kept_every_so_many_updates_and_at_the_end(tmp_path: Path) -> None:
     run(tmp_path, recipe("corrected", updates=5, batch_size=4, save_every=2))
-    kept = sorted(p.stem for p in (tmp_path / "vectors").glob("*.safetensors"))
+    kept = sorted(p.stem for p in (tmp_path / "kept").glob("*.safetensors"))
     assert kept == ["update_00000", "update_00002", "update_00004", "update_00005"]
-    assert Checkpoints(tmp_path).load_vectors(0).shape == (3, WIDTH)
+    assert kept_at(tmp_path, 0).shape == (3, WIDTH)
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
@@ -235,5 +249,5 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_vector_stays_in_fp32_whatever_the_model_computes_in(tmp_path: Path, dtype: torch.dtype) -> None:
     result = run(tmp_path, recipe("corrected", updates=2, batch_size=4), dtype=dtype)
-    assert result.vectors.dtype == torch.float32
-    assert not torch.equal(result.vectors, result.vectors.to(torch.bfloat16).float())
+    assert vectors_of(result).dtype == torch.float32
+    assert not torch.equal(vectors_of(result), vectors_of(result).to(torch.bfloat16).float())

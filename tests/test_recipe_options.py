@@ -29,6 +29,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler
 from transformers import GenerationConfig
 
+from ttsv.adaptations import EmbeddingPrefix
 from ttsv.engines.hf import HFEngine
 from ttsv.evaluation import Evaluation
 from ttsv.loss import entropy_gradient, loss_mask, seen_before, token_weights
@@ -40,7 +41,7 @@ from ttsv.placement import Layout
 from ttsv.prompts import TextTemplate, render_prompts
 from ttsv.records import Problem, UserError
 from ttsv.sampling import Sampling
-from ttsv.soft_prompt import initialize, load_soft_prompt
+from ttsv.soft_prompt import SoftPrompt, initialize, load_soft_prompt
 
 PAPER = {
     "length": 20,
@@ -174,10 +175,10 @@ def test_text_rows_are_the_embeddings_of_the_text_repeated() -> None:
 def test_the_learning_rate_is_absolute_or_a_share_of_the_initial_rows() -> None:
     initial = torch.full((3, 4), 0.02)
     paper = recipe("paper", learning_rate=1e-3)
-    assert learning_rate(initial, paper, 500, 0) == pytest.approx(1e-3)
+    assert learning_rate({"vectors": initial}, paper, 500, 0) == pytest.approx(1e-3)
     in_rows = recipe("paper", learning_rate=1e-3, learning_rate_unit="initial_rms")
-    assert learning_rate(initial, in_rows, 500, 0) == pytest.approx(2e-5)
-    assert learning_rate(-50 * initial, in_rows, 500, 0) == pytest.approx(1e-3)
+    assert learning_rate({"vectors": initial}, in_rows, 500, 0) == pytest.approx(2e-5)
+    assert learning_rate({"vectors": -50 * initial}, in_rows, 500, 0) == pytest.approx(1e-3)
 
 
 def test_the_released_schedule_is_constant_within_an_epoch() -> None:
@@ -348,6 +349,10 @@ def test_with_a_list_of_eos_ids_all_of_them_are_left_out() -> None:
 # end of a rollout
 
 
+def prefix(vectors: Tensor) -> EmbeddingPrefix:
+    return EmbeddingPrefix(SoftPrompt(vectors))
+
+
 def test_rollouts_run_past_the_end_of_turn_only_where_the_recipe_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     lm, prompts = tiny_lm(), some_prompts(1)
     assert lm.end_ids - lm.eos_ids == {TURN_END}
@@ -355,9 +360,9 @@ def test_rollouts_run_past_the_end_of_turn_only_where_the_recipe_says_so(monkeyp
     vectors, twelve = torch.zeros(2, WIDTH), Sampling(12, temperature=1.0)
     lengths = {
         end: len(
-            rollouts(lm, prompts, vectors, recipe("corrected", rollout=twelve, rollout_end=end), (0,), HFEngine())[
-                0
-            ].token_ids
+            rollouts(
+                lm, prompts, prefix(vectors), recipe("corrected", rollout=twelve, rollout_end=end), (0,), HFEngine()
+            )[0].token_ids
         )
         for end in ("any_end_token", "eos")
     }
@@ -367,10 +372,13 @@ def test_rollouts_run_past_the_end_of_turn_only_where_the_recipe_says_so(monkeyp
 def test_a_repeated_row_of_a_filled_up_batch_has_a_response_of_its_own() -> None:
     lm, prompt = tiny_lm(), some_prompts(1)[0]
     options = recipe("corrected", rollout=Sampling(10, temperature=1.5))
-    first, second = rollouts(lm, [prompt, prompt], torch.zeros(2, WIDTH), options, (15, 0), HFEngine())
+    first, second = rollouts(lm, [prompt, prompt], prefix(torch.zeros(2, WIDTH)), options, (15, 0), HFEngine())
     assert first.token_ids != second.token_ids
-    assert rollouts(lm, [prompt], torch.zeros(2, WIDTH), options, (15, 0), HFEngine())[0].token_ids == first.token_ids
-    other = rollouts(lm, [prompt], torch.zeros(2, WIDTH), options, (15, 1), HFEngine())[0]
+    assert (
+        rollouts(lm, [prompt], prefix(torch.zeros(2, WIDTH)), options, (15, 0), HFEngine())[0].token_ids
+        == first.token_ids
+    )
+    other = rollouts(lm, [prompt], prefix(torch.zeros(2, WIDTH)), options, (15, 1), HFEngine())[0]
     assert other.token_ids != first.token_ids
 
 

@@ -23,10 +23,10 @@ from ttsv.methods.ttsv import TTSV
 from ttsv.methods.untrained_prefix import UntrainedPrefix
 from ttsv.models import LanguageModel
 from ttsv.optimization import Seeds
-from ttsv.optimize import Checkpoints
+from ttsv.optimize import kept
 from ttsv.records import Completion, Problem, UserError, Verdict
 from ttsv.sampling import Sampling
-from ttsv.soft_prompt import SoftPrompt, initialize
+from ttsv.soft_prompt import SoftPrompt, initialize, load_soft_prompt
 from ttsv.store import Outcome, Store
 
 OPTIONS = recipe("corrected", updates=2, batch_size=3)
@@ -144,7 +144,7 @@ def test_an_untrained_prefix_is_where_ttsv_starts_and_ignores_what_only_training
     assert torch.equal(found.soft_prompt.vectors, start)
     trained = adapt(store).stage.path
     from_training = SoftPrompt(start).content_digest()
-    assert SoftPrompt(Checkpoints(trained).load_vectors(0)).content_digest() == from_training
+    assert load_soft_prompt(kept(trained, 0)).content_digest() == from_training
     other = replace(SETTING, seeds=Seeds(1, 9, 9), prompts_key="x", optimization=replace(OPTIONS, learning_rate=9.0))
     assert adapt(store, UntrainedPrefix(), other, never).reused
     with pytest.raises(AssertionError, match="was loaded"):

@@ -10,16 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, TypeAdapter, ValidationError
 
-from ttsv.engines.base import Engine
-from ttsv.evaluation import Evaluation
-from ttsv.methods.base import Method
-from ttsv.optimization import Optimization, Seeds
-from ttsv.prompts import Template
+from ttsv.cell import Cell
+from ttsv.optimization import Seeds
 from ttsv.records import UserError
-from ttsv.scoring.base import Grader
-from ttsv.tasks import Task
-from ttsv.tracking import Mirror
-from ttsv.weights import ModelConfig
 
 T = TypeVar("T")
 
@@ -39,33 +32,13 @@ class _Root:
     device: str
     checkpoint_every: Annotated[int, Field(ge=1)]
     adapt_on: Literal["all", "first_half", "second_half"]
+    at_update: Annotated[int, Field(ge=0)] | None
     stop_after: Literal["adapt", "generate"] | None
 
 
 @dataclass(frozen=True)
 class _AllSeeds(Seeds):
     evaluation: int
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Everything that one run is made of."""
-
-    study: str
-    model: ModelConfig
-    task: Task
-    prompt: Template
-    method: Method
-    optimization: Optimization
-    evaluation: Evaluation
-    engine: Engine
-    grader: Grader
-    second_grader: Grader
-    seeds: Seeds
-    tracking: Mirror
-    names: dict[str, str]
-    overrides: tuple[str, ...]
-    plain: dict[str, Any]
 
 
 def build(config: DictConfig) -> Cell:
@@ -84,10 +57,13 @@ def build(config: DictConfig) -> Cell:
     names = {
         group: str(choices[group]) for group in ("task", "prompt", "recipe", "scale", "method", "engine", "grader")
     }
+    elsewhere = config.get("adapt_task")
+    names["adapt_task"] = str(choices["task@adapt_task"]) if elsewhere else names["task"]
     return Cell(
         study=str(config.study),
         model=component(config.model, "model"),
         task=component(config.task, "task"),
+        adapt_task=component(elsewhere, "adapt_task") if names["adapt_task"] != names["task"] else None,
         prompt=component(config.prompt, "prompt"),
         method=component(config.method, "method"),
         optimization=component(config.recipe.optimization, "recipe.optimization"),
@@ -96,7 +72,6 @@ def build(config: DictConfig) -> Cell:
         grader=component(config.grader, "grader"),
         second_grader=component(config.second_grader, "second_grader"),
         seeds=Seeds(seeds.initialization, seeds.order, seeds.rollout),
-        tracking=component(config.tracking, "tracking"),
         names=names,
         overrides=tuple(HydraConfig.get().overrides.task),
         plain=plain,

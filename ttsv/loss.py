@@ -78,24 +78,26 @@ def entropy_loss(lm: LanguageModel, batch: Batch, mask: Tensor, weights: Tensor,
     return (values * weights[mask]).sum()
 
 
-def entropy_gradient(
+def entropy_backward(
     lm: LanguageModel,
-    vectors: Tensor,
+    prefix: Tensor,
     prompts: Sequence[Prompt],
     responses: Sequence[Sequence[int]],
     options: Optimization,
-) -> tuple[float, Tensor]:
-    """Return the loss of fixed responses and its gradient with respect to ``vectors`` (L, d), by micro-batches.
+) -> float:
+    """Return the loss of fixed responses, after adding its gradient to whatever leaves it depends on, by micro-batches.
 
-    With shards each micro-batch is a shard, padded by itself, as on the released run's processes.
+    With a ``prefix`` (L, d) for all rows, tokens are averaged over the batch; with shards each micro-batch is a shard, padded by itself, as
+    on the released run's processes. With a prefix per row (B, L, d), each row is averaged by itself and the gradient is that of the sum
+    over rows, so that none depends on its neighbours; the loss returned is their mean.
     """
-    leaf = vectors.detach().clone().requires_grad_(True)
     layout, size = options.layout, options.shard_size or options.micro_batch_size or len(prompts)
+    per_row = prefix.dim() == 3
     starts = range(0, len(prompts), size)
     batches = [
         assemble(
             lm,
-            leaf,
+            prefix[s : s + size] if per_row else prefix,
             [p.token_ids for p in prompts[s : s + size]],
             list(responses[s : s + size]),
             layout.order,
@@ -108,9 +110,27 @@ def entropy_gradient(
     total = sum(int(mask.sum()) for mask in masks)
     loss = 0.0
     for batch, mask in zip(batches, masks, strict=True):
-        share = token_weights(mask, options) / len(batches) if options.shard_size else mask.float() / max(total, 1)
+        if per_row:
+            share = mask / mask.sum(1, keepdim=True).clamp(min=1)
+        elif options.shard_size:
+            share = token_weights(mask, options) / len(batches)
+        else:
+            share = mask.float() / max(total, 1)
         part = entropy_loss(lm, batch, mask, share, options)
         torch.autograd.backward(part)
         loss += float(part.detach())
+    return loss / len(prompts) if per_row else loss
+
+
+def entropy_gradient(
+    lm: LanguageModel,
+    vectors: Tensor,
+    prompts: Sequence[Prompt],
+    responses: Sequence[Sequence[int]],
+    options: Optimization,
+) -> tuple[float, Tensor]:
+    """Return the loss of :func:`entropy_backward` and its gradient in a prefix: (L, d), or (B, L, d) for one per row."""
+    leaf = vectors.detach().clone().requires_grad_(True)
+    loss = entropy_backward(lm, leaf, prompts, responses, options)
     assert leaf.grad is not None
     return loss, leaf.grad

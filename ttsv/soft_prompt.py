@@ -1,5 +1,6 @@
 """The learnable soft prompt: its initialisers beside it, and its file format (safetensors with metadata)."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from torch import Tensor
 from ttsv.models import LanguageModel
 from ttsv.records import Prompt, UserError
 from ttsv.sampling import permutation
-from ttsv.store import digest, write_atomically
+from ttsv.store import canonical_json, digest, write_atomically
 
 TENSOR = "soft_prompt"
 
@@ -37,6 +38,16 @@ class SoftPrompt:
         write_atomically(
             path, save({TENSOR: self.vectors.contiguous()}, {"ttsv": json.dumps(dict(self.metadata), sort_keys=True)})
         )
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return a hash of named tensors: names, shapes, types and every number."""
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        found.update(canonical_json([name, list(tensor.shape), str(tensor.dtype)]).encode())
+        found.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def load_soft_prompt(path: Path) -> SoftPrompt:

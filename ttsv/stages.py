@@ -4,29 +4,29 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ttsv.adaptations import Adaptation, EmbeddingPrefix, identity
+from ttsv.adaptations import KINDS, Adaptation
 from ttsv.engines.base import Decoding, Engine, Request
 from ttsv.grading import COMPLETIONS, METRICS
 from ttsv.methods.base import Load, Method, Setting
 from ttsv.models import LanguageModel
+from ttsv.optimize import kept
 from ttsv.partial import Partial
 from ttsv.progress import bar
-from ttsv.soft_prompt import load_soft_prompt
+from ttsv.records import UserError
 from ttsv.store import UNFINISHED, Outcome, Store, digest, once, write_json, write_rows
 
 log = logging.getLogger(__name__)
 
-ADAPT_VERSION = 2
+ADAPT_VERSION = 3
 GENERATE_VERSION = 1
 """Raised whenever a change of the code may change what its stage computes, so that no older result is reused."""
 
-VECTOR = "vector.safetensors"
 ADAPTATION = "adaptation.json"
 HISTORY = "history.jsonl"
 PROMPTS = "prompts.jsonl"
@@ -35,10 +35,16 @@ PROMPTS = "prompts.jsonl"
 def adapt(
     store: Store, method: Method, setting: Setting, load: Load, provenance: Callable[[], Mapping[str, Any]]
 ) -> Outcome:
-    """Find the adaptation of ``method``: ``adaptation.json``, ``history.jsonl`` and, where it is a prefix, ``vector.safetensors``."""
+    """Find the adaptation of ``method``: ``adaptation.json``, ``history.jsonl`` and its file (``vector.safetensors`` if a prefix).
+
+    Where the method starts from another's result, that one is found first, as a stage of its own.
+    """
     key = {"version": ADAPT_VERSION, "method": method.name, **method.determined_by(setting)}
 
     def compute(work: Path) -> None:
+        source = None
+        if method.of is not None:
+            source = read_adaptation(adapt(store, method.of, setting, load, provenance).stage.path)
         began, loading = time.perf_counter(), 0.0
 
         def timed_load() -> LanguageModel:
@@ -48,9 +54,9 @@ def adapt(
             loading += time.perf_counter() - before
             return lm
 
-        found = method.adapt(timed_load, setting, work)
+        found = method.adapt(timed_load, replace(setting, source=source), work)
         if found.adaptation is not None:
-            found.adaptation.soft_prompt.save(work / VECTOR)
+            found.adaptation.save(work / found.adaptation.FILE)
         write_rows(work / HISTORY, found.history)
         measured = sum(row["seconds_rollout"] + row["seconds_loss"] for row in found.history)
         record = {
@@ -59,6 +65,7 @@ def adapt(
             "seconds": measured or time.perf_counter() - began - loading,
             "tokens_rollout": sum(row["response_tokens"] for row in found.history),
             "tokens_loss": sum(row["response_tokens"] + row["prompt_tokens"] for row in found.history),
+            "prompts": len(setting.prompts),
             **found.details,
         }
         write_json(work / ADAPTATION, record)
@@ -66,10 +73,27 @@ def adapt(
     return once(store.stage("adapt", method.name, key), compute, provenance)
 
 
-def read_adaptation(folder: Path) -> Adaptation | None:
-    """Return the adaptation that a finished adapt stage holds."""
+def read_adaptation(folder: Path, update: int | None = None) -> Adaptation | None:
+    """Return the adaptation that a finished adapt stage holds: the reported one, or the one kept at an update.
+
+    Raises:
+        UserError: if nothing was kept at that update, naming the updates there are.
+    """
     record = json.loads((folder / ADAPTATION).read_text())
-    return EmbeddingPrefix(load_soft_prompt(folder / VECTOR)) if record["kind"] == EmbeddingPrefix.__name__ else None
+    if record["kind"] is None:
+        return None
+    kind = KINDS[record["kind"]]
+    if update is None:
+        return kind.load(folder / kind.FILE)
+    if not kept(folder, update).is_file():
+        there = sorted(
+            int(path.stem.rpartition("_")[2]) for path in kept(folder, 0).parent.glob("update_*.safetensors")
+        )
+        raise UserError(
+            f"at_update={update}: nothing was kept there; kept were {', '.join(map(str, there)) or 'none'} "
+            "(recipe.optimization.save_every, or once an epoch; em keeps its weights with method.keep=true)"
+        )
+    return kind.load(kept(folder, update))
 
 
 def generate(
@@ -90,7 +114,7 @@ def generate(
     rows = [[r.prompt.problem_id, r.sample, None if decoding.sampling.greedy else r.stream] for r in requests]
     key = {
         "version": GENERATE_VERSION,
-        "adaptation": identity(adaptation),
+        "adaptation": None if adaptation is None else adaptation.identity(),
         "decoding": asdict(decoding),
         "rows": digest(rows),
         **keys,

@@ -4,7 +4,8 @@
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from ttsv.adaptations import Adaptation, EmbeddingPrefix
+from ttsv.adaptations import KINDS, Adaptation
 from ttsv.engines.base import Decoding, Progress, Request, resolve
 from ttsv.models import LanguageModel
 from ttsv.objectives import raw_entropy
@@ -36,7 +37,7 @@ class HFEngine:
 
     keep_share: float = 0.75
     name: str = "hf"
-    supports: ClassVar[frozenset[type]] = frozenset({EmbeddingPrefix})
+    supports: ClassVar[frozenset[type]] = frozenset(KINDS.values())
 
     def generate(
         self,
@@ -47,21 +48,40 @@ class HFEngine:
         progress: Progress = lambda slots: None,
     ) -> Iterator[dict[int, Completion]]:
         """Yield finished batches as {index in ``requests``: completion}; the longest prompts come first when sorted."""
-        prefix = adaptation.soft_prompt.vectors if adaptation else torch.zeros(0, lm.hidden_size)
         order = list(range(len(requests)))
         if decoding.sort_by_length:
             order.sort(key=lambda i: -len(requests[i].prompt.token_ids))
-        _warn_of_long_rows(lm, requests, len(prefix), decoding)
+        _warn_of_long_rows(lm, requests, adaptation, decoding)
         for start in range(0, len(order), decoding.batch_size):
             chosen = order[start : start + decoding.batch_size]
-            run = _Run(lm, [requests[i] for i in chosen], prefix, decoding, self.keep_share, progress)
-            yield dict(zip(chosen, run.completions(), strict=True))
+            run = _Run(lm, [requests[i] for i in chosen], adaptation, decoding, self.keep_share, progress)
+            with adaptation.applied(lm) if adaptation else nullcontext():
+                completions = run.completions()
+            yield dict(zip(chosen, completions, strict=True))
 
 
-def _warn_of_long_rows(lm: LanguageModel, requests: Sequence[Request], prefix: int, decoding: Decoding) -> None:
+def _warn_of_long_rows(
+    lm: LanguageModel, requests: Sequence[Request], adaptation: Adaptation | None, decoding: Decoding
+) -> None:
+    prefix = adaptation.prefix(lm, [r.prompt.problem_id for r in requests[:1]]).shape[-2] if adaptation else 0
     longest = max((len(r.prompt.token_ids) for r in requests), default=0) + prefix + decoding.sampling.max_new_tokens
     if lm.max_positions is not None and longest > lm.max_positions:
         log.warning("rows may grow to %d tokens, but %s was made for %d positions", longest, lm.name, lm.max_positions)
+
+
+@contextmanager
+def shifted(lm: LanguageModel, shift: Callable[[], Tensor | None]) -> Iterator[None]:
+    """Add ``shift()`` (B, d), as it is at each forward pass, to the hidden states (B, T, d) that the output embeddings see."""
+
+    def add(module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        by = shift()
+        return None if by is None else (inputs[0] + by[:, None].to(inputs[0]), *inputs[1:])
+
+    hook = lm.model.get_output_embeddings().register_forward_pre_hook(add)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 @dataclass
@@ -82,7 +102,7 @@ class _Run:
         self,
         lm: LanguageModel,
         requests: Sequence[Request],
-        prefix: Tensor,
+        adaptation: Adaptation | None,
         decoding: Decoding,
         keep_share: float,
         progress: Progress,
@@ -91,9 +111,9 @@ class _Run:
         self.sampling = resolve(decoding.sampling, lm.generation_config)
         self.end_ids = decoding.stopping.ids(lm)
         self.rows = [_Row(request) for request in requests]
-        self.inputs = assemble(
-            lm, prefix, [r.prompt.token_ids for r in requests], [[] for _ in requests], decoding.order
-        )
+        problems = [r.prompt.problem_id for r in requests]
+        self.prefix = adaptation.prefix(lm, problems) if adaptation else torch.zeros(0, lm.hidden_size)
+        self.shift = adaptation.shift(problems) if adaptation else None
         self.random = np.zeros((len(requests), 0))
         if not self.sampling.greedy:
             self.random = np.stack([uniforms(self.sampling.max_new_tokens, *r.stream) for r in requests])
@@ -101,12 +121,15 @@ class _Run:
 
     def completions(self) -> list[Completion]:
         """Decode until every row has ended and return one completion a row."""
-        self._decode()
+        with shifted(self.lm, lambda: self.shift):
+            self._decode()
         return [self._completion(row) for row in self.rows]
 
     @torch.inference_mode()
     def _decode(self) -> None:
-        lm, batch = self.lm, self.inputs
+        lm = self.lm
+        prompts = [row.request.prompt.token_ids for row in self.rows]
+        batch = assemble(lm, self.prefix, prompts, [[] for _ in prompts], self.decoding.order)
         cache = DynamicCache(config=lm.model.config)
         attention, positions = batch.attention, batch.positions[:, -1:]
         inside = list(range(len(self.rows)))
@@ -124,6 +147,7 @@ class _Run:
                 cache.batch_select_indices(keep)
                 attention, positions, tokens = attention[keep], positions[keep], tokens[keep]
                 self.seen = None if self.seen is None else self.seen[keep]
+                self.shift = None if self.shift is None else self.shift[keep.cpu()]
                 inside = [inside[i] for i in living]
             attention = torch.cat([attention, attention.new_ones(len(inside), 1)], dim=1)
             positions = positions + 1

@@ -4,16 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ttsv.methods.base import Adapted, Load, Setting
+from ttsv.methods.base import Adapted, Load, Method, Setting
 
 
 @dataclass(frozen=True)
-class NoPrefix:
+class NoPrefix(Method):
     """No adaptation."""
 
     name: str = "none"
-    kind: ClassVar[type | None] = None
-    optimizes: ClassVar[bool] = False
+    kind: ClassVar[None] = None
 
     def determined_by(self, setting: Setting) -> dict[str, Any]:
         """Nothing decides it."""

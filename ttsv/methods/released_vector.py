@@ -5,19 +5,18 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ttsv.adaptations import EmbeddingPrefix
-from ttsv.methods.base import Adapted, Load, Setting
+from ttsv.methods.base import Adapted, Load, Method, Setting
 from ttsv.records import UserError
 from ttsv.soft_prompt import SoftPrompt, load_soft_prompt
 
 
 @dataclass(frozen=True)
-class ReleasedVector:
+class ReleasedVector(Method):
     """The vector in ``path``: a released ``prefix_embeddings.pt``, a safetensors file, or a folder that holds one of them."""
 
     path: str | None
     name: str = "released_vector"
-    kind: ClassVar[type | None] = EmbeddingPrefix
-    optimizes: ClassVar[bool] = False
+    kind: ClassVar[type[EmbeddingPrefix]] = EmbeddingPrefix
 
     def determined_by(self, setting: Setting) -> dict[str, Any]:
         """Return the hash of the numbers in the file, and the model, which they must fit."""

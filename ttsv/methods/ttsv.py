@@ -5,49 +5,33 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ttsv.adaptations import EmbeddingPrefix
-from ttsv.methods.base import Adapted, Load, Setting
-from ttsv.optimize import Checkpoints, optimize
-from ttsv.soft_prompt import SoftPrompt
+from ttsv.methods.base import Adapted, Load, Method, Setting
+from ttsv.methods.optimizing import optimized, optimized_by
+from ttsv.optimization import Optimization
+from ttsv.trainables import SharedPrefix
 
 
 @dataclass(frozen=True)
-class TTSV:
-    """The soft prompt that minimises the entropy of the model's own answers; the recipe's ``optimization`` says how."""
+class TTSV(Method):
+    """The soft prompt that minimises the entropy of the model's own answers; the recipe's ``optimization`` says how.
 
+    With ``maximize`` it goes up the entropy instead: the control for what moving the vector does, whatever the direction.
+    """
+
+    maximize: bool = False
     name: str = "ttsv"
-    kind: ClassVar[type | None] = EmbeddingPrefix
-    optimizes: ClassVar[bool] = True
+    kind: ClassVar[type[EmbeddingPrefix]] = EmbeddingPrefix
+
+    def optimization(self, options: Optimization, problems: int) -> Optimization:
+        """Return the recipe's own options."""
+        return options
 
     def determined_by(self, setting: Setting) -> dict[str, Any]:
         """Return model, prompts, every option and every seed."""
-        return {
-            "model": dict(setting.model_key),
-            "engine": dict(setting.engine_key),
-            "prompts": setting.prompts_key,
-            "optimization": asdict(setting.optimization),
-            "seeds": asdict(setting.seeds),
-        }
+        return optimized_by(setting) | ({"maximize": True} if self.maximize else {})
 
     def adapt(self, load: Load, setting: Setting, work: Path) -> Adapted:
         """Optimise, going on from a checkpoint in ``work`` if there is one."""
-        result = optimize(
-            load(),
-            setting.prompts,
-            setting.optimization,
-            setting.seeds,
-            setting.engine,
-            Checkpoints(work),
-            setting.checkpoint_every,
-        )
-        metadata = {
-            "method": self.name,
-            "update": result.reported_update,
-            "seeds": asdict(setting.seeds),
-            "note": result.note,
-        }
-        return Adapted(
-            EmbeddingPrefix(SoftPrompt(result.vectors, metadata)),
-            result.history,
-            result.note,
-            {"reported_update": result.reported_update, "updates": len(result.history)},
-        )
+        lm = load()
+        trainable = SharedPrefix(setting.initial_vectors(lm), maximize=self.maximize)
+        return optimized(lm, trainable, setting, work, {"method": self.name, "seeds": asdict(setting.seeds)})
