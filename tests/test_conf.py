@@ -9,13 +9,25 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
-from ttsv.config import build
+from ttsv.config import build, component
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 NEEDED = {"model=from_hub": ["model.id=a/b"], "model=from_folder": ["model.path=folder"]}
 CHOICES = [
     f"{group}={file.stem}"
-    for group in ("model", "task", "prompt", "method", "recipe", "scale", "engine", "grader", "experiment", "ladder")
+    for group in (
+        "model",
+        "task",
+        "prompt",
+        "method",
+        "recipe",
+        "scale",
+        "engine",
+        "grader",
+        "tracking",
+        "experiment",
+        "ladder",
+    )
     for file in sorted((CONF / group).glob("*.yaml"))
 ]
 
@@ -28,6 +40,7 @@ def test_every_choice_of_a_group_builds(choice: str) -> None:
         with open_dict(config):
             del config.hydra  # as hydra.main does before it calls the program
         cell = build(config)
+        component(config.tracking, "tracking")
     group, name = choice.split("=")
     if group in ("task", "method"):
         assert getattr(cell, group).name == name

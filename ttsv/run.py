@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ttsv import preflight
-from ttsv.config import build
+from ttsv.config import build, component
 from ttsv.pipeline import run_cell
 from ttsv.records import UserError
 from ttsv.sweep import fail
@@ -23,7 +23,8 @@ def main(config: DictConfig) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         with logging_redirect_tqdm():
-            run_cell(build(config))
+            mirror = component(config.tracking, "tracking")
+            mirror.cell(run_cell(build(config)))
     except UserError as error:
         fail(str(error))
     except torch.OutOfMemoryError as error:

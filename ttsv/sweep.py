@@ -1,5 +1,6 @@
 """The end of a run or sweep: its table, and the cells that failed."""
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from ttsv.config import component
+from ttsv.records import UserError
 from ttsv.report import write_report
 
 _failures: list[str] = []
@@ -51,3 +54,5 @@ class TableAfterSweep(Callback):
         results, study = Path(config.results_dir), str(config.study)
         if list((results / "runs" / study).glob("*.json")):
             print(f"\n{write_report(results, study)}\nKept as {results / 'runs' / study}/summary.md and summary.csv")
+            with contextlib.suppress(UserError):  # each of the cells was refused for it before
+                component(config.tracking, "tracking").study(results / "runs" / study)
