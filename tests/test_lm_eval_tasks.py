@@ -4,22 +4,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import evaluate as scripts
 import pandas as pd
 import pytest
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.tasks import TaskManager
 from local_lm_eval import CHOICES, SUMS, write_tasks
-from tiny_models import WIDTH, ids_of, save_folder, tiny_lm
+from tiny_models import WIDTH, composed, decoding, ids_of, requests_of, save_folder, tiny_lm
 
 from ttsv.adaptations import EmbeddingPrefix
+from ttsv.config import component
+from ttsv.engines.hf import HFEngine
 from ttsv.lm_eval import __main__ as command
 from ttsv.lm_eval import maths
 from ttsv.lm_eval.harness import evaluate, lm_eval
-from ttsv.lm_eval.loading import TASK_CONFIGS, _index
+from ttsv.lm_eval.loading import TASK_CONFIGS, _index, downloaded_code_refused
 from ttsv.lm_eval.model import SoftPromptLM
 from ttsv.lm_eval.task import LMEvalTask
+from ttsv.prompts import render_prompts
 from ttsv.records import UserError
+from ttsv.scoring import MathVerifyGrader
 from ttsv.soft_prompt import SoftPrompt
 from ttsv.store import Store
 from ttsv.tasks import subset
@@ -96,6 +101,13 @@ def test_a_task_that_would_run_code_is_refused_before_anything_of_it_is_loaded(
         LMEvalTask(name, include_path=folder).load()
 
 
+def test_a_script_of_the_hub_is_refused_when_a_tasks_own_function_fetches_it() -> None:
+    original = scripts.load
+    with downloaded_code_refused(), pytest.raises(UserError, match="fetches the script 'code_eval'"):
+        scripts.load("code_eval")
+    assert scripts.load is original
+
+
 def test_a_score_of_a_whole_corpus_is_refused_and_the_command_for_it_named(folder: str) -> None:
     task = LMEvalTask("local_text", include_path=folder)
     with pytest.raises(UserError, match=r"no score in \[0, 1\].*python -m ttsv.lm_eval"):
@@ -144,6 +156,35 @@ def test_our_problems_are_graded_by_our_graders(tmp_path: Path) -> None:
     assert maths.grade_choice({"gold": "B"}, [r"\boxed{\text{(B)}}"])["exact_match"] == 1.0
     with pytest.raises(UserError, match="math500"):
         LMEvalTask("ttsv_math500").load(tmp_path / "nowhere")
+
+
+def test_our_problems_give_the_same_verdicts_as_in_the_rest_of_the_package() -> None:
+    lm, task = tiny_lm(), LMEvalTask("ttsv_one_digit_sums")
+    problems = subset(task.load(), 6, seed=0)
+    task.prepared()["ttsv_one_digit_sums"].set_config("generation_kwargs", {"max_gen_toks": 10}, update=True)
+    samples = evaluate(task, problems, lm, prefix())
+    own = {f"ttsv_one_digit_sums/{i}": p for i, p in enumerate(component(composed().task, "task").load(None))}
+    template = component(composed("prompt=question_boxed").prompt, "prompt")
+    prompts = render_prompts([own[p.id] for p in problems], template, lm.tokenizer, 2048)
+    done: dict[int, Any] = {}
+    for batch in HFEngine().generate(lm, requests_of(prompts), prefix(), decoding(10)):
+        done |= batch
+    written = [done[i].text for i in range(len(prompts))]
+    assert list(samples["text"]) == written
+    assert list(samples["gold"]) == [own[p.id].gold for p in problems]
+    verdicts = MathVerifyGrader().grade(list(samples["gold"]), written)
+    assert list(samples["correct"]) == [float(v.correct) for v in verdicts]
+
+
+def test_any_name_after_lm_eval_is_a_task_config(folder: str) -> None:
+    config = composed("task=lm_eval/local_choice", f"task.include_path={folder}", "task.num_fewshot=2")
+    task = component(config.task, "task")
+    assert task == LMEvalTask("local_choice", num_fewshot=2, include_path=folder)
+    questions = [problem.question for problem in task.load()]
+    assert all(question.count(" is") == 3 for question in questions)
+    assert questions == [problem.question for problem in task.load()]
+    with pytest.raises(UserError, match="num_fewshot"):
+        component(composed("task=lm_eval/x", "task.num_fewshot=many").task, "task")
 
 
 def test_every_task_config_of_ours_names_problems_that_exist() -> None:

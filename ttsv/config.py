@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from ttsv.engines.base import Engine
 from ttsv.evaluation import Evaluation
+from ttsv.lm_eval import config_source
 from ttsv.methods.base import Method
 from ttsv.optimization import Optimization, Seeds
 from ttsv.prompts import Template
@@ -21,6 +22,8 @@ from ttsv.tasks import Task
 from ttsv.weights import ModelConfig
 
 T = TypeVar("T")
+
+config_source.register()
 
 
 @dataclass(frozen=True)

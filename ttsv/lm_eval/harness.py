@@ -40,7 +40,8 @@ def evaluate(
     """Return a row per problem (one of ``task.read``) with the columns of a graded sample.
 
     ``correct`` is the score in [0, 1] that ``task.metric`` and ``task.filter`` choose; ``scores`` holds all of the document's scores as
-    JSON, by ``metric,filter``. ``text`` is the completion or, in multiple choice, the continuation of highest log-likelihood.
+    JSON, by ``metric,filter``. ``question`` is the prompt as it was asked: with examples drawn at random, which ones a document gets depends
+    in lm-eval on the documents before it, so compare runs on the same problems. ``text`` is the completion or, in multiple choice, the continuation of highest log-likelihood.
     ``tokens`` counts those of the completion's text, which lm-eval has cut at the task's stop strings, tokenised anew. What lm-eval does
     not tell (why a row ended, entropies) is missing. ``seed`` is that of tasks that sample.
 
@@ -90,7 +91,7 @@ def _row(task: LMEvalTask, problem: Problem, samples: Sequence[Mapping[str, Any]
         "finish_reason": None,
         "mean_entropy": float("nan"),
         "tokens": len(ids) if written else float("nan"),
-        "question": problem.question,
+        "question": str(samples[0]["arguments"][0][0]),
         "gold": problem.gold,
         "subject": problem.subject,
         "level": problem.level,

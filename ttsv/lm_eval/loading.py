@@ -63,8 +63,8 @@ def refuse_code(task: str, config: Mapping[str, Any]) -> None:
     for entry in config.get("metric_list") or []:
         metric = entry.get("metric")
         # With process_results the names of metrics are labels; a path is a function of the task's own.
-        own = config.get("process_results") or "/" in str(metric) or metric in metric_registry
-        if entry.get("hf_evaluate") or not own:
+        known = metric in metric_registry and not entry.get("hf_evaluate")
+        if not (config.get("process_results") or "/" in str(metric) or known):
             raise UserError(_RUNS_CODE.format(task=task, why=f"its metric {metric} is a script of the hub"))
 
 
