@@ -40,10 +40,10 @@ def evaluate(
     """Return a row per problem (one of ``task.read``) with the columns of a graded sample.
 
     ``correct`` is the score in [0, 1] that ``task.metric`` and ``task.filter`` choose; ``scores`` holds all of the document's scores as
-    JSON, by ``metric,filter``. ``question`` is the prompt as it was asked: with examples drawn at random, which ones a document gets depends
-    in lm-eval on the documents before it, so compare runs on the same problems. ``text`` is the completion or, in multiple choice, the continuation of highest log-likelihood.
-    ``tokens`` counts those of the completion's text, which lm-eval has cut at the task's stop strings, tokenised anew. What lm-eval does
-    not tell (why a row ended, entropies) is missing. ``seed`` is that of tasks that sample.
+    JSON, by ``metric,filter``. ``question`` is the prompt as it was asked: where examples are drawn at random, lm-eval lets them depend on
+    the documents before, so only runs on the same problems are comparable. ``text`` is the completion or, in multiple choice, the
+    continuation of highest log-likelihood; ``tokens`` counts those of a completion's text, which lm-eval has cut at the task's stop
+    strings, tokenised anew. What lm-eval does not tell (why a row ended, entropies) is missing. ``seed`` is that of tasks that sample.
 
     Raises:
         UserError: for a kind of adaptation that is not supported, or a task without such a score.
