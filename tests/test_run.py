@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from local_lm_eval import write_tasks
 from safetensors.torch import load_file
 from tiny_models import WIDTH, save_folder
 
@@ -215,6 +216,22 @@ def test_a_vector_is_evaluated_on_another_task_and_at_an_earlier_update(invoke: 
     missing = invoke(*base, *elsewhere, "method=ttsv", "at_update=7")
     assert missing.code == 2
     assert "kept were 0, 1, 2, 3" in missing.err
+
+
+def test_an_lm_eval_task_stands_in_the_same_table(invoke: Invoke, tmp_path: Path) -> None:
+    base = [word for word in setting(tmp_path) if word != "task=mine"]
+    words = [*base, "task=lm_eval/local_choice", f"task.include_path={write_tasks(tmp_path / 'tasks')}"]
+    done = invoke("-m", *words, "method=none,untrained_prefix,em_lora,slot")
+    assert "local_choice" in done.out
+    found = records(tmp_path / "results")
+    assert {m for m, _ in found} == {"none", "untrained_prefix", "em_lora"}
+    assert "lm-eval tasks cannot be run with HiddenShift" in done.err
+    frame = pd.read_csv(tmp_path / "results" / "runs" / "test" / "summary.csv")
+    for method in ("none", "untrained_prefix", "em_lora"):
+        stage = tmp_path / "results" / "stages" / found[method, 15]["stages"]["grade"]
+        samples = pd.read_parquet(stage / "samples.parquet")
+        (shown,) = frame[frame["method"].str.startswith(method)]["accuracy"]
+        assert shown == pytest.approx(100 * samples["correct"].mean())
 
 
 def test_a_cell_that_fails_in_the_middle_of_a_sweep_is_named_and_the_rest_goes_on(

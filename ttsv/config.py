@@ -11,10 +11,13 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, TypeAdapter, ValidationError
 
 from ttsv.cell import Cell
+from ttsv.lm_eval import config_source
 from ttsv.optimization import Seeds
 from ttsv.records import UserError
 
 T = TypeVar("T")
+
+config_source.register()
 
 
 @dataclass(frozen=True)

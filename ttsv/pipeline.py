@@ -16,6 +16,8 @@ from ttsv import preflight, stages
 from ttsv.cell import Cell
 from ttsv.engines.base import refuse_unsupported
 from ttsv.grading import grade
+from ttsv.lm_eval.harness import lm_eval
+from ttsv.lm_eval.task import LMEvalTask
 from ttsv.methods.base import Setting
 from ttsv.models import LanguageModel, Source, open_source, resolve_device, resolve_dtype
 from ttsv.prompts import render_prompts
@@ -39,7 +41,9 @@ def run_cell(cell: Cell) -> Path:
     outcomes = {"adapt": _adapt(prepared)}
     if cell.plain["measure"] == "activations":
         outcomes["activations"] = _activations(prepared, outcomes["adapt"])
-    if cell.plain["stop_after"] != "adapt":
+    if isinstance(cell.task, LMEvalTask):
+        outcomes["generate"] = outcomes["grade"] = _lm_eval(prepared, cell.task, outcomes["adapt"])
+    elif cell.plain["stop_after"] != "adapt":
         outcomes["generate"] = _generate(prepared, outcomes["adapt"])
         if cell.plain["stop_after"] != "generate":
             generated = outcomes["generate"].stage
@@ -90,7 +94,7 @@ def prepare(cell: Cell) -> Prepared:
         resolve_dtype(plain["recipe"]["dtype"][use], device) for use in ("adapt", "evaluate")
     )
     refuse_unsupported(cell.engine, cell.method.kind)
-    data_dir = Path(plain["data_dir"]).expanduser() if plain["data_dir"] else None
+    data_dir = _data_dir(cell)
     _require(cell, data_dir)
     loaded = cell.task.read(data_dir)
     problems = subset(loaded.problems, plain["limit"], plain["limit_seed"])
@@ -117,6 +121,10 @@ def prepare(cell: Cell) -> Prepared:
         [p for p in (prompts if elsewhere is None else rendered(candidates)) if p.problem_id in chosen],
         Store(Path(plain["results_dir"]) / "stages"),
     )
+
+
+def _data_dir(cell: Cell) -> Path | None:
+    return Path(cell.plain["data_dir"]).expanduser() if cell.plain["data_dir"] else None
 
 
 def adaptation_problems(problems: list[Problem], adapt_on: str, seed: int) -> frozenset[str]:
@@ -154,6 +162,24 @@ def _activations(prepared: Prepared, adapted: Outcome) -> Outcome:
         },
         _loader(prepared, 1),
         prepared.provenance,
+    )
+
+
+def _lm_eval(prepared: Prepared, task: LMEvalTask, adapted: Outcome) -> Outcome:
+    """Return the stage of an lm-eval task, which is generated and graded at once, by lm-eval."""
+    cell = prepared.cell
+    return lm_eval(
+        prepared.store,
+        f"{cell.method.name}-{cell.names['task']}",
+        task,
+        prepared.problems,
+        stages.read_adaptation(adapted.stage.path, cell.plain["at_update"]),
+        {"model": _model_key(cell.model, prepared.source, prepared.dtypes[1]), "device": prepared.device.type},
+        _loader(prepared, 1),
+        prepared.provenance,
+        _data_dir(cell),
+        cell.evaluation.decoding.batch_size,
+        cell.plain["seeds"]["evaluation"],
     )
 
 
