@@ -62,7 +62,9 @@ def _errors(differences: npt.ArrayLike, samples: int) -> tuple[Values, Values, V
     found = np.asarray(differences, dtype=float)
     seeds, problems = found.shape[-2:]
     if not problems or seeds < 1 or 1 < seeds < MIN_SEEDS:
-        raise ValueError(f"got {seeds} seeds by {problems} problems; expected 1 seed or at least {MIN_SEEDS}, and problems")
+        raise ValueError(
+            f"got {seeds} seeds by {problems} problems; expected 1 seed or at least {MIN_SEEDS}, and problems"
+        )
     size = np.full((*found.shape[:-1], 1), (samples * seeds) ** -0.5)
     found = np.concatenate([found, size, -size], axis=-1)
     by_problem, by_seed = found.mean(axis=-2), found.mean(axis=-1)
@@ -76,8 +78,8 @@ def _errors(differences: npt.ArrayLike, samples: int) -> tuple[Values, Values, V
 
 
 def _half_width(level: float, of_problems: Values, of_seeds: Values, seeds: int, problems: int) -> Values:
-    tail = 1 - level / 2
+    tail = level / 2
     if seeds == 1:
-        return np.asarray(norm.ppf(tail) * np.sqrt(of_problems))
-    squares = student.ppf(tail, problems + 1) ** 2 * of_problems + student.ppf(tail, seeds - 1) ** 2 * of_seeds
+        return np.asarray(norm.isf(tail) * np.sqrt(of_problems))
+    squares = student.isf(tail, problems + 1) ** 2 * of_problems + student.isf(tail, seeds - 1) ** 2 * of_seeds
     return np.asarray(np.sqrt(squares))

@@ -75,7 +75,7 @@ def power(effect: float, discordance: float, problems: int, alpha: float = 0.05)
     The number of changed problems is binomial, and so is, given it, the number of those that were gained.
     """
     changed = np.arange(problems + 1)
-    tail = binom.ppf(alpha / 2, changed, 0.5).astype(int)
+    tail = np.asarray(binom.ppf(alpha / 2, changed, 0.5)).astype(int)
     tail -= binom.cdf(tail, changed, 0.5) > alpha / 2
     gained = (1 + effect / discordance) / 2
     rejects = binom.cdf(tail, changed, gained) + binom.cdf(tail, changed, 1 - gained)

@@ -12,7 +12,7 @@ Values = npt.NDArray[np.float64]
 
 def avg_at_k(right: npt.ArrayLike, samples: npt.ArrayLike) -> Values:
     """Return the share of right samples per problem (N,), from the numbers of right samples and of samples (N,)."""
-    return np.asarray(right, dtype=float) / np.asarray(samples, dtype=float)
+    return np.asarray(np.asarray(right, dtype=float) / np.asarray(samples))
 
 
 def pass_at_k(right: npt.ArrayLike, samples: npt.ArrayLike, k: int) -> Values:
@@ -25,7 +25,9 @@ def pass_at_k(right: npt.ArrayLike, samples: npt.ArrayLike, k: int) -> Values:
     """
     right, samples = np.asarray(right), np.asarray(samples)
     if k < 1 or (samples < k).any():
-        raise ValueError(f"pass@{k} needs at least k = {k} >= 1 samples of each problem; the fewest are {samples.min()}")
+        raise ValueError(
+            f"pass@{k} needs at least k = {k} >= 1 samples of each problem; the fewest are {samples.min()}"
+        )
     return np.asarray(1 - hypergeom.pmf(0, samples, right, k))
 
 
