@@ -96,11 +96,10 @@ def _adjusted(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the frame with Holm-adjusted p-values over all of its tests."""
     if frame.empty:
         return frame
-    raw = frame[[f"p_{name}" for name in BASELINES]].astype(float).stack().dropna()
-    adjusted = pd.Series(np.array(holm(raw.tolist())), index=raw.index).unstack()
-    for name in BASELINES:
-        frame[f"p_holm_{name}"] = adjusted.get(f"p_{name}")
-    return frame
+    p_values = frame[[f"p_{name}" for name in BASELINES]].to_numpy(dtype=float)
+    tested, adjusted = ~np.isnan(p_values), np.full_like(p_values, np.nan)
+    adjusted[tested] = holm(p_values[tested].tolist())
+    return frame.assign(**{f"p_holm_{name}": adjusted[:, place] for place, name in enumerate(BASELINES)})
 
 
 def _key(cell: Cell) -> tuple[str, str]:

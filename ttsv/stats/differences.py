@@ -13,12 +13,14 @@ Chosen by simulation (``results/interval_coverage.md``), at 95 % and 30 to 500 p
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm
-from scipy.stats import t as student
+from scipy.optimize import brentq
+from scipy.special import ndtri, stdtrit
 
 from ttsv.stats.exact import mcnemar
 
 MIN_SEEDS = 3
+TINY = 1e-12
+"""The smallest p-value of a difference over seeds."""
 Values = npt.NDArray[np.float64]
 
 
@@ -49,12 +51,13 @@ def difference_p(differences: npt.ArrayLike, samples: int = 1) -> float:
     if seeds == 1:
         return mcnemar(np.zeros(problems), differences[0]).p
     centre, of_problems, of_seeds = _errors(differences, samples)
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        level = (low + high) / 2
-        reaches = abs(centre) <= _half_width(level, of_problems, of_seeds, seeds, problems)
-        low, high = (level, high) if reaches else (low, level)
-    return high
+
+    def excess(level: float) -> float:
+        return abs(float(centre)) - float(_half_width(level, of_problems, of_seeds, seeds, problems))
+
+    if excess(1.0) <= 0:
+        return 1.0
+    return float(brentq(excess, TINY, 1.0, xtol=TINY)) if excess(TINY) < 0 else TINY
 
 
 def _errors(differences: npt.ArrayLike, samples: int) -> tuple[Values, Values, Values]:
@@ -80,6 +83,6 @@ def _errors(differences: npt.ArrayLike, samples: int) -> tuple[Values, Values, V
 def _half_width(level: float, of_problems: Values, of_seeds: Values, seeds: int, problems: int) -> Values:
     tail = level / 2
     if seeds == 1:
-        return np.asarray(norm.isf(tail) * np.sqrt(of_problems))
-    squares = student.isf(tail, problems + 1) ** 2 * of_problems + student.isf(tail, seeds - 1) ** 2 * of_seeds
+        return np.asarray(-ndtri(tail) * np.sqrt(of_problems))
+    squares = stdtrit(problems + 1, tail) ** 2 * of_problems + stdtrit(seeds - 1, tail) ** 2 * of_seeds
     return np.asarray(np.sqrt(squares))
