@@ -68,7 +68,10 @@ def single_accuracy(problems: int, accuracy: float) -> Simulation:
         half = 1.96 * np.sqrt(share * (1 - share) / problems)
         tally.add("normal approximation", (share - half, share + half))
         tally.add("Clopper-Pearson", clopper_pearson(right, problems))
-        tally.add("**Wilson**", wilson(share, problems))
+        tally.add("Wilson", wilson(share, problems))
+        counts, times = np.unique(right, return_counts=True)
+        scores = np.arange(problems) < counts[:, None]
+        tally.add("**Agresti-Coull (n < 50) or Wilson**", accuracy_interval(scores), times)
         return tally.rows("accuracy", problems, f"{accuracy:.0%}")
 
     return simulate
@@ -195,7 +198,7 @@ def shared_bootstrap(rng: np.random.Generator, scores: Values, resamples: int = 
 def simulations() -> Iterator[Simulation]:
     """Yield what the page reports."""
     for n in SIZES:
-        yield from (single_accuracy(n, accuracy) for accuracy in (0.05, 0.3, 0.5, 0.9))
+        yield from (single_accuracy(n, accuracy) for accuracy in (0.03, 0.1, 0.3, 0.5, 0.9))
         for samples in (4, 32):
             for accuracy, spread in ((0.05, 0.3), (0.3, 0.3), (0.3, 2.0), (0.7, 20.0)):
                 yield clustered_accuracy(n, samples, accuracy, spread)
