@@ -139,11 +139,11 @@ def markdown(groups: Sequence[Group], left_out: Sequence[str]) -> str:
         parts.append("## Left out\n\n" + "\n".join(f"- {line}" for line in left_out) + "\n")
     parts.append(
         "*half*: `optimised` are the problems that the vector was optimised on (without labels), `held-out` the others. *95 % interval*: "
-        "Wilson's (below 50 problems Agresti and Coull's); with several samples a problem, clustered by problem. *gain*: percentage points, in brackets relative to the baseline's "
-        "accuracy, with its 95 % interval (one test at a time). *p*: exact McNemar test on the same problems (several samples: "
-        "sign-flip test; mean over seeds: problems and seeds both count as drawn, from 3 seeds on). *Holm p*: the same, adjusted for all "
-        "tests of the table; the sentences go by it. *w→r / r→w*: problems that went from wrong to right and from right to wrong. "
-        "*no verdict*: rows on which the grader ran out of time or failed; they count as wrong.\n"
+        "Wilson's (below 50 problems Agresti and Coull's); with several samples, clustered by problem. *gain*: percentage points, "
+        "in brackets relative to the baseline's accuracy, with its own 95 % interval. *p*: exact McNemar test on the "
+        "same problems (several samples a problem: sign-flip test; mean over seeds: problems and seeds both count as drawn, from 3 seeds "
+        "on). *Holm p*: the same, adjusted for all tests of the table; the sentences go by it. *w→r / r→w*: problems that went from wrong "
+        "to right and from right to wrong. *no verdict*: rows on which the grader ran out of time or failed; they count as wrong.\n"
     )
     return "\n".join(parts)
 
