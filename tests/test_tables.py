@@ -10,8 +10,7 @@ from tiny_tables import cell, rows_of
 
 from ttsv.metrics import metrics
 from ttsv.stats import accuracy_interval, difference_interval, difference_p, mcnemar, smallest_effect
-from ttsv.tables import Cell, Group, comparison, resolution
-from ttsv.tables import verdicts as verdicts_of
+from ttsv.tables import Cell, Group, comparison, resolution, verdicts
 
 NONE = "0000001111"
 UNTRAINED = "1100001111"
@@ -20,6 +19,14 @@ TRAINED = "1111101110"
 
 def group(*cells: Cell) -> Group:
     return Group("title", cells)
+
+
+def verdicts_of(cells: Group) -> list[str]:
+    return verdicts(comparison(cells))
+
+
+def resolution_of(cells: Group) -> str | None:
+    return resolution(comparison(cells))
 
 
 def row(found: pd.DataFrame, **where: Any) -> dict[str, Any]:
@@ -124,19 +131,19 @@ def test_several_samples_are_clustered_by_problem() -> None:
     assert (ttsv["ci_low"], ttsv["ci_high"]) == pytest.approx([100 * end for end in accuracy_interval(after / 4, 4)])
     assert ttsv["p_none"] == pytest.approx(mcnemar(before / 4, after / 4).p)
     assert "sign-flip p=" in verdicts_of(cells)[0]
-    assert "from the width of the median interval" in (resolution(cells) or "")
+    assert "from the width of the median interval" in (resolution_of(cells) or "")
 
 
 def test_a_table_says_once_what_difference_it_could_show() -> None:
     cells = group(cell("none", NONE * 10), cell("ttsv", TRAINED * 10))
     effect = smallest_effect(100, 0.6)
     assert effect is not None
-    assert resolution(cells) == (
+    assert resolution_of(cells) == (
         f"Smallest true difference that so many problems show in 80 % of data sets, at 5 %: {100 * effect:.1f} points "
         "(all: n=100, 60 % of them changed in the median comparison)."
     )
-    assert resolution(group(cell("none", NONE))) is None
-    assert "none at all (all: n=4" in (resolution(group(cell("none", "0000"), cell("ttsv", "1100"))) or "")
+    assert resolution_of(group(cell("none", NONE))) is None
+    assert "none at all (all: n=4" in (resolution_of(group(cell("none", "0000"), cell("ttsv", "1100"))) or "")
 
 
 def test_an_untrained_baseline_is_that_of_the_same_seed() -> None:

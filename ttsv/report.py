@@ -126,13 +126,14 @@ def markdown(groups: Sequence[Group], left_out: Sequence[str]) -> str:
     """Return the report as Markdown: per group a table and what the tests show, in words."""
     parts = []
     for group in groups:
+        frame = comparison(group)
         lines = [
             f"## {group.title}",
             "",
-            _markdown_table(comparison(group)),
+            _markdown_table(frame),
             "",
-            *(f"{line}\n" for line in [resolution(group)] if line),
-            *(f"- {sentence}" for sentence in verdicts(group)),
+            *(f"{line}\n" for line in [resolution(frame)] if line),
+            *(f"- {sentence}" for sentence in verdicts(frame)),
         ]
         parts.append("\n".join(lines).rstrip() + "\n")
     if left_out:

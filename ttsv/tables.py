@@ -208,9 +208,9 @@ def baseline(group: Group, cell: Cell, name: str) -> Cell | None:
     return found[0] if found else None
 
 
-def verdicts(group: Group) -> list[str]:
-    """Say in words, by stated rules, what the tests show: one sentence per row of the comparison and baseline, by the adjusted p-value."""
-    rows = comparison(group).to_dict("records")
+def verdicts(frame: pd.DataFrame) -> list[str]:
+    """Say in words, by stated rules, what the tests of a comparison show: one sentence per row and baseline, by the adjusted p-value."""
+    rows = frame.to_dict("records")
     tested = [(row, name) for row in rows for name in BASELINES if pd.notna(row[f"p_{name}"])]
     return [_sentence(row, name, len(tested)) for row, name in tested]
 
@@ -239,14 +239,13 @@ def _sentence(row: Mapping[Hashable, Any], name: str, tests: int) -> str:
     return f"{head} The evidence is too thin to call this a difference."
 
 
-def resolution(group: Group) -> str | None:
-    """Say what the smallest true difference is that the table's number of problems could show, or None for a table without tests.
+def resolution(frame: pd.DataFrame) -> str | None:
+    """Say what the smallest true difference is that a comparison of so many problems could show, or None without tests.
 
     Per half, in the median comparison of single seeds, with a power of 80 %, at the level that Holm's procedure asks of its smallest
     p-value. With one sample a problem: McNemar's exact test at the share of problems that changed; with several: from the
     intervals' widths, as if normal.
     """
-    frame = comparison(group)
     tests = sum(int(frame[f"p_{name}"].notna().sum()) for name in BASELINES) if len(frame) else 0
     if not tests:
         return None
