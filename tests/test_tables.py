@@ -9,8 +9,9 @@ import pytest
 from tiny_tables import cell, rows_of
 
 from ttsv.metrics import metrics
+from ttsv.sentences import resolution, verdicts
 from ttsv.stats import accuracy_interval, difference_interval, difference_p, mcnemar, smallest_effect
-from ttsv.tables import Cell, Group, comparison, resolution, verdicts
+from ttsv.tables import Cell, Group, comparison
 
 NONE = "0000001111"
 UNTRAINED = "1100001111"
@@ -131,6 +132,8 @@ def test_several_samples_are_clustered_by_problem() -> None:
     assert (ttsv["ci_low"], ttsv["ci_high"]) == pytest.approx([100 * end for end in accuracy_interval(after / 4, 4)])
     assert ttsv["p_none"] == pytest.approx(mcnemar(before / 4, after / 4).p)
     assert "sign-flip p=" in verdicts_of(cells)[0]
+    single = group(cell("none", "01" * 30, seed=1), cells.cells[1])
+    assert "sign-flip p=" in verdicts_of(single)[0]
     assert "from the width of the median interval" in (resolution_of(cells) or "")
 
 

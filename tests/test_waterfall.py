@@ -143,6 +143,8 @@ def test_seeds_that_disagree_widen_the_ranges() -> None:
         ({"prompts": {"chat": np.zeros(3)}}, r"arm prompts\[chat\] has the shape \(3,\)"),
         ({"halves": np.zeros(N, dtype=bool)}, "halves puts all problems into one half"),
         ({"released": np.zeros((1, N))}, "arm released has the shape"),
+        ({"released": np.full(N, np.nan)}, "arm released holds scores that are missing or outside 0 to 1"),
+        ({"trained": np.full((1, N), 100.0)}, "arm trained holds scores"),
     ],
 )
 def test_arms_that_do_not_fit_are_named(change: dict[str, Any], words: str) -> None:

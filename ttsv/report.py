@@ -11,8 +11,9 @@ from typing import Any
 import pandas as pd
 
 from ttsv.records import UserError
+from ttsv.sentences import resolution, verdicts
 from ttsv.store import read_manifest, write_atomically
-from ttsv.tables import BASELINES, Cell, Group, comparison, resolution, verdicts
+from ttsv.tables import BASELINES, Cell, Group, comparison
 
 log = logging.getLogger(__name__)
 
