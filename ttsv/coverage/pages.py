@@ -36,8 +36,9 @@ intervals: 1000 resamples for single differences, 500 for seeds; the sign-flip t
 """
 
 CHOICES = {
-    "accuracy": """Accuracy, one sample a problem: Wilson's interval; below 50 problems Agresti and Coull's (`ttsv.stats.accuracy_interval`):
-  enumerated over accuracies of 1 to 99 %, Wilson's covers 89.9 % at worst with 30 problems, theirs 93.4 %.""",
+    "accuracy": """Accuracy, one sample a problem: Wilson's interval; below 50 problems Agresti and Coull's
+  (`ttsv.stats.accuracy_interval`): enumerated over accuracies of 1 to 99 %, Wilson's
+  covers 89.9 % at worst with 30 problems, theirs 93.4 %.""",
     "avg@k": """Accuracy, k samples: Wilson's with an effective number of problems, and N itself where fewer than five problems' worth of
   answers are right, or wrong (`ttsv.stats.accuracy_interval`). There it can be too wide.""",
     "difference": """Difference, one seed: two imaginary problems, one gained and one lost (`ttsv.stats.difference_interval`). Where few
@@ -95,6 +96,7 @@ VERDICTS = """
 The rules of `ttsv.waterfall` on {datasets:,} simulated data sets per row; Monte Carlo error (one standard error) of a share:
 {error:.1f} points at 5 %, {worst:.1f} at 50 %. Baseline accuracy {baseline:.0%}, Beta chances with a+b = {spread:g} (two runs that do not
 differ disagree on {discordance:.0%} of the problems), two other prompts, {draws} other random prefixes, all steps present.
+Rows of several seeds: seeds whose true effects are equal.
 
 - *right*: no stated direction is false, and the directions that name the cause are stated. For `nothing`: no direction is stated.
 - *silent*: no stated direction is false, and not all that name the cause are stated.

@@ -3,11 +3,12 @@
 Chosen by simulation (``results/interval_coverage.md``), at 95 % and 30 to 500 problems:
 
 - one seed: two imaginary problems are added, one gained and one lost (Bonett and Price 2012), each of the size that a change has with that
-  many samples a problem, 1 / sqrt(samples). Without them the interval is too short where few problems change (78 % instead of 95 % with 30
-  problems of which 5 % change), and has no width where none does; the percentile bootstrap shares both faults.
+  many samples a problem, 1 / sqrt(samples). Where few problems change (5 % of 30) the interval without them covers 76 % at worst, and the
+  percentile bootstrap 66 %; this one 95.7 to 100 % over the truths simulated, and 94.8 to 95.6 % with 500 problems.
 - three seeds and more: problems and seeds are both drawn, and every seed sees the same problems. The squared standard errors of problems
   and of seeds are added, each under Student's quantile of its own (Banerjee 1960); that of the seeds is what exceeds the noise of single
-  answers. Resampling the problems of each seed apart (the hierarchical bootstrap) takes the shared problems for fresh ones.
+  answers: 94.4 to 97.2 %. Resampling the problems of each seed apart (the hierarchical bootstrap) takes the shared problems for fresh
+  ones: 79 to 88 %; with problems shared, it falls to 86 % with three seeds that differ.
 - two seeds bound nothing: they give no interval.
 """
 
