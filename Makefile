@@ -34,7 +34,7 @@ given = scale=$(SCALE) $(model) $(call listed,task,$(TASK)) $(call listed,method
 CLAIMS := table-em table-slot table-reasoning table-llama transfer ablation-length ablation-init training-curves bias-amplification \
   sample-specific quirk-ladder
 
-.PHONY: help setup quickstart reproduce-math500 $(CLAIMS) calibrate audit tables test check format lock clean
+.PHONY: help setup quickstart reproduce-math500 $(CLAIMS) calibrate audit coverage tables test check format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ calibrate: .venv/ready ## choose the learning rate of recipe=corrected by an uns
 
 audit: .venv/ready ## what released vectors and completions show from their files alone; RELEASE=folder or clone, DATA_DIR= for subjects (a minute, no GPU)
 	$(BIN)/python -m ttsv.audit --release "$(RELEASE)" $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(ARGS)
+
+coverage: .venv/ready ## simulate how well the intervals, tests and verdict rules do, and write results/interval_coverage.md and verdict_rules.md
+	$(BIN)/python -m ttsv.coverage
 
 tables: .venv/ready ## make the summaries of all studies again, from the run records alone
 	$(BIN)/python -m ttsv.report
