@@ -34,7 +34,7 @@ optional = $(if $(2),$(call quoted,$(1),$(2)))
 is_path = $(or $(wildcard $(MODEL)),$(filter /% .% ~%,$(MODEL)))
 MODEL_ARGS = $(if $(wildcard conf/model/$(MODEL).yaml),model=$(MODEL),$(if $(is_path),model=from_folder $(call quoted,model.path,$(MODEL)),model=from_hub $(call quoted,model.id,$(MODEL))))
 
-.PHONY: help setup quickstart reproduce-math500 calibrate tables test check format lock clean
+.PHONY: help setup quickstart reproduce-math500 calibrate coverage tables test check format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ reproduce-math500: .venv/ready ## the paper's headline; MODEL= TASK= METHOD= REC
 calibrate: .venv/ready ## choose the learning rate of recipe=corrected by an unsupervised rule, on the embedded model
 	$(RUN) -m experiment=calibrate $(ARGS)
 	$(BIN)/python -m ttsv.calibrate results/runs/calibrate
+
+coverage: .venv/ready ## simulate how well the intervals, tests and verdict rules do, and write results/interval_coverage.md and verdict_rules.md
+	$(BIN)/python -m ttsv.coverage
 
 tables: .venv/ready ## make the summaries of all studies again, from the run records alone
 	$(BIN)/python -m ttsv.report

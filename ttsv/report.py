@@ -12,7 +12,7 @@ import pandas as pd
 
 from ttsv.records import UserError
 from ttsv.store import read_manifest, write_atomically
-from ttsv.tables import BASELINES, Cell, Group, comparison, verdicts
+from ttsv.tables import BASELINES, Cell, Group, comparison, resolution, verdicts
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +41,16 @@ TITLES = {
     "seed": "seed",
     "n": "n",
     "accuracy": "accuracy %",
-    "interval": "Wilson 95 %",
+    "interval": "95 % interval",
     "gain_none": "gain over none",
+    "interval_none": "95 % (none)",
     "p_none": "p (none)",
+    "p_holm_none": "Holm p (none)",
     "flow_none": "w→r / r→w (none)",
     "gain_untrained_prefix": "gain over untrained",
+    "interval_untrained_prefix": "95 % (untrained)",
     "p_untrained_prefix": "p (untrained)",
+    "p_holm_untrained_prefix": "Holm p (untrained)",
     "flow_untrained_prefix": "w→r / r→w (untrained)",
     "boxed": "boxed %",
     "truncated": "truncated %",
@@ -127,16 +131,19 @@ def markdown(groups: Sequence[Group], left_out: Sequence[str]) -> str:
             "",
             _markdown_table(comparison(group)),
             "",
+            *(f"{line}\n" for line in [resolution(group)] if line),
             *(f"- {sentence}" for sentence in verdicts(group)),
         ]
         parts.append("\n".join(lines).rstrip() + "\n")
     if left_out:
         parts.append("## Left out\n\n" + "\n".join(f"- {line}" for line in left_out) + "\n")
     parts.append(
-        "*half*: `optimised` are the problems that the vector was optimised on (without labels), `held-out` the others. *gain*: percentage "
-        "points, in brackets relative to the baseline's accuracy. *p*: exact McNemar test on the same problems. *w→r / r→w*: problems that "
-        "went from wrong to right and from right to wrong. *no verdict*: rows on which the grader ran out of time or failed; they count as "
-        "wrong.\n"
+        "*half*: `optimised` are the problems that the vector was optimised on (without labels), `held-out` the others. *95 % interval*: "
+        "Wilson's (below 50 problems Agresti and Coull's); with several samples a problem, clustered by problem. *gain*: percentage points, in brackets relative to the baseline's "
+        "accuracy, with its 95 % interval (one test at a time). *p*: exact McNemar test on the same problems (several samples: "
+        "sign-flip test; mean over seeds: problems and seeds both count as drawn, from 3 seeds on). *Holm p*: the same, adjusted for all "
+        "tests of the table; the sentences go by it. *w→r / r→w*: problems that went from wrong to right and from right to wrong. "
+        "*no verdict*: rows on which the grader ran out of time or failed; they count as wrong.\n"
     )
     return "\n".join(parts)
 
@@ -156,9 +163,12 @@ def _shown(row: Mapping[Hashable, Any]) -> dict[str, str]:
         gain, relative, p = row[f"gain_{base}"], row[f"relative_{base}"], row[f"p_{base}"]
         shown_relative = "" if _absent(relative) else f" ({relative:+.0f} %)"
         cells[f"gain_{base}"] = "" if _absent(gain) else f"{gain:+.1f}{shown_relative}"
+        low, high = row[f"gain_low_{base}"], row[f"gain_high_{base}"]
+        cells[f"interval_{base}"] = "" if _absent(low) else f"{low:+.1f} to {high:+.1f}"
         cells[f"p_{base}"] = "" if _absent(p) else f"{p:.3g}"
+        cells[f"p_holm_{base}"] = "" if _absent(p) else f"{row[f'p_holm_{base}']:.3g}"
         flow = (row[f"wrong_to_right_{base}"], row[f"right_to_wrong_{base}"])
-        cells[f"flow_{base}"] = "" if _absent(p) else f"{flow[0]:.0f} / {flow[1]:.0f}"
+        cells[f"flow_{base}"] = "" if _absent(flow[0]) else f"{flow[0]:.0f} / {flow[1]:.0f}"
     for name in ("boxed", "truncated", "tokens", "timeouts", "graders_disagree", "seconds"):
         cells[name] = "" if _absent(row[name]) else f"{row[name]:.0f}"
     return cells

@@ -1,16 +1,28 @@
 """The comparison table: accuracies, gains, intervals and paired tests of a study, from its graded samples alone."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
+from scipy.stats import norm
 
 from ttsv.metrics import metrics
-from ttsv.stats import Paired, mcnemar, smallest_discordance, wilson
+from ttsv.stats import (
+    MIN_SEEDS,
+    accuracy_interval,
+    difference_interval,
+    difference_p,
+    holm,
+    smallest_discordance,
+    smallest_effect,
+)
 
 BASELINES = ("none", "untrained_prefix")
 HALVES = ("optimised", "held-out")
+LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,11 @@ class Cell:
         """The seed that the run was started with."""
         return int(self.facts["seed"])
 
+    @property
+    def samples_per_problem(self) -> int:
+        """The smallest number of samples of a problem."""
+        return int(self.samples.groupby("problem_id").size().min())
+
     def scores(self, half: str) -> pd.Series:
         """Return the share of right samples per problem id, on one half or on ``all``."""
         return _restrict(self.samples, self.optimised_ids, half).groupby("problem_id")["correct"].mean().sort_index()
@@ -60,62 +77,76 @@ class Group:
 def comparison(group: Group) -> pd.DataFrame:
     """Return one row per half, method and seed; accuracies and gains in percent and percentage points.
 
-    A cell is compared with the baseline of its own seed; where a baseline does not depend on the seed, any of its runs is the same.
+    A cell is compared with the baseline of its own seed; where a baseline does not depend on the seed, any of its runs is the same. Each
+    comparison has a p-value ``p_<baseline>`` and ``p_holm_<baseline>``, the same adjusted for all comparisons of the frame (Holm).
     """
     rows: list[dict[str, Any]] = []
     for half in _halves(group):
-        by_method: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        by_method: dict[tuple[str, str], list[Cell]] = {}
         for cell in sorted(group.cells, key=_place):
-            scores = cell.scores(half)
-            if len(scores):
-                key = (cell.label, str(cell.facts.get("options", "")))
-                by_method.setdefault(key, []).append(_row(group, cell, half, scores))
-        labels = [label for label, _ in by_method]
-        for (label, options), of_method in by_method.items():
-            shown = label if labels.count(label) == 1 else f"{label} [options {options[:4]}]"
-            rows += [{**row, "method": shown} for row in of_method + _mean_row(of_method)]
-    return pd.DataFrame(rows)
+            if len(cell.scores(half)):
+                by_method.setdefault(_key(cell), []).append(cell)
+        for cells in by_method.values():
+            of_method = [_row(group, cell, half) for cell in cells]
+            rows += of_method + _mean_row(group, cells, half, of_method)
+    return _adjusted(pd.DataFrame(rows))
 
 
-def _mean_row(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the mean over several seeds, if there are; it has no interval and no test, since the seeds share their problems.
+def _adjusted(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with Holm-adjusted p-values over all of its tests."""
+    if frame.empty:
+        return frame
+    p_values = frame[[f"p_{name}" for name in BASELINES]].to_numpy(dtype=float)
+    tested, adjusted = ~np.isnan(p_values), np.full_like(p_values, np.nan)
+    adjusted[tested] = holm(p_values[tested].tolist())
+    return frame.assign(**{f"p_holm_{name}": adjusted[:, place] for place, name in enumerate(BASELINES)})
 
-    A gain is averaged only where every seed has one.
+
+def _key(cell: Cell) -> tuple[str, str]:
+    return cell.label, str(cell.facts.get("options", ""))
+
+
+def _shown(group: Group, cell: Cell) -> str:
+    """Return the cell's label, with a tag where cells of other options share it."""
+    label, options = _key(cell)
+    return label if len({_key(c) for c in group.cells if c.label == label}) == 1 else f"{label} [options {options[:4]}]"
+
+
+def _mean_row(group: Group, cells: Sequence[Cell], half: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the mean over several seeds, if there are. A gain is averaged only where every seed has one.
+
+    From three seeds on a gain has an interval and a test in which problems and seeds both count as drawn; two seeds have none.
     """
     if len(rows) < 2:
         return []
-    averaged = [
-        "accuracy",
-        "boxed",
-        "truncated",
-        "tokens",
-        "seconds",
-        *(f"{w}_{b}" for w in ("gain", "relative") for b in BASELINES),
-    ]
     frame = pd.DataFrame(list(rows))
+    averaged = ("accuracy", "boxed", "truncated", "tokens", "seconds", *(f"relative_{name}" for name in BASELINES))
     means = {name: frame[name].astype(float).mean(skipna=False) for name in averaged}
+    for name in BASELINES:
+        means = _against(name, group, cells, half) | means
     spread = f"{len(rows)} seeds, {frame['accuracy'].min():.1f} to {frame['accuracy'].max():.1f} %"
-    same = {name: rows[0][name] for name in ("half", "method", "n")}
-    return [{**dict.fromkeys(frame.columns), **same, "seed": "mean", **means, "note": spread}]
+    same = {name: rows[0][name] for name in ("half", "method", "n", "samples")}
+    return [{**dict.fromkeys(frame.columns), **means, **same, "seed": "mean", "note": spread}]
 
 
-def _row(group: Group, cell: Cell, half: str, scores: pd.Series) -> dict[str, Any]:
+def _row(group: Group, cell: Cell, half: str) -> dict[str, Any]:
+    scores = cell.scores(half)
     accuracy = float(scores.mean())
-    low, high = wilson(accuracy, len(scores))
+    low, high = accuracy_interval(scores, cell.samples_per_problem)
     rows = _restrict(cell.samples, cell.optimised_ids, half)
     rates = metrics(rows)
     row: dict[str, Any] = {
         "half": half,
-        "method": cell.label,
+        "method": _shown(group, cell),
         "seed": cell.seed,
         "n": len(scores),
+        "samples": cell.samples_per_problem,
         "accuracy": 100 * accuracy,
-        "ci_low": 100 * low,
-        "ci_high": 100 * high,
+        "ci_low": 100 * float(low),
+        "ci_high": 100 * float(high),
     }
     for name in BASELINES:
-        base = baseline(group, cell, name)
-        row |= _against(name, base, cell, half, accuracy, scores)
+        row |= _against(name, group, [cell], half)
     return row | {
         "boxed": 100 * rates["boxed"],
         "truncated": 100 * rates["truncated"],
@@ -127,14 +158,42 @@ def _row(group: Group, cell: Cell, half: str, scores: pd.Series) -> dict[str, An
     }
 
 
-def _against(name: str, base: Cell | None, cell: Cell, half: str, accuracy: float, scores: pd.Series) -> dict[str, Any]:
-    columns = [f"{what}_{name}" for what in ("gain", "relative", "p", "wrong_to_right", "right_to_wrong")]
-    paired = paired_with(base, cell, half)
-    if base is None or paired is None:
-        return dict.fromkeys(columns, None)
-    before = float(base.scores("all")[scores.index].mean())
-    relative = 100 * (accuracy / before - 1) if before else None
-    return dict(zip(columns, (100 * (accuracy - before), relative, paired.p, paired.gained, paired.lost), strict=True))
+AGAINST = ("baseline", "gain", "gain_low", "gain_high", "relative", "test", "p", "wrong_to_right", "right_to_wrong")
+
+
+def _against(name: str, group: Group, cells: Sequence[Cell], half: str) -> dict[str, Any]:
+    """Return what the table says of the seeds of a method against a baseline: for one seed, or for the mean of several."""
+    found: dict[str, Any] = dict.fromkeys(AGAINST)
+    bases = [base for cell in cells if (base := baseline(group, cell, name))]
+    if len(bases) == len(cells):
+        befores, afters = [], [cell.scores(half) for cell in cells]
+        for base, after in zip(bases, afters, strict=True):
+            befores.append(base.scores("all")[after.index])
+        gains = [100 * float(after.mean() - before.mean()) for before, after in zip(befores, afters, strict=True)]
+        found |= {"baseline": _shown(group, bases[0]), "gain": float(np.mean(gains))}
+        if len(cells) == 1:
+            before, difference = float(befores[0].mean()), afters[0] - befores[0]
+            found["relative"] = gains[0] / before if before else None
+            found |= {"wrong_to_right": int((difference > 0).sum()), "right_to_wrong": int((difference < 0).sum())}
+        if _same_problems(afters) and (len(cells) == 1 or len(cells) >= MIN_SEEDS):
+            samples = min(cell.samples_per_problem for cell in (*cells, *bases))
+            found |= _test(np.array(afters) - np.array(befores), samples)
+    return {f"{what}_{name}": value for what, value in found.items()}
+
+
+def _same_problems(scores: Sequence[pd.Series]) -> bool:
+    return all(scores[0].index.equals(other.index) for other in scores[1:])
+
+
+def _test(differences: npt.NDArray[np.float64], samples: int) -> dict[str, Any]:
+    low, high = difference_interval(differences, samples)
+    single = "exact McNemar" if samples == 1 else "sign-flip"
+    return {
+        "gain_low": 100 * float(low),
+        "gain_high": 100 * float(high),
+        "test": single if len(differences) == 1 else "problems and seeds drawn",
+        "p": difference_p(differences, samples),
+    }
 
 
 def baseline(group: Group, cell: Cell, name: str) -> Cell | None:
@@ -149,46 +208,73 @@ def baseline(group: Group, cell: Cell, name: str) -> Cell | None:
     return found[0] if found else None
 
 
-def paired_with(base: Cell | None, cell: Cell, half: str) -> Paired | None:
-    """Return the paired test of a cell against its baseline on the same problems, or None without a baseline."""
-    if base is None:
-        return None
-    after = cell.scores(half)
-    return mcnemar(base.scores("all")[after.index], after)
-
-
 def verdicts(group: Group) -> list[str]:
-    """Say in words, by stated rules, what the tests show: one sentence per half, cell and baseline."""
-    sentences = []
-    for half in _halves(group):
-        for cell in sorted(group.cells, key=_place):
-            for name in BASELINES:
-                base = baseline(group, cell, name)
-                paired = paired_with(base, cell, half)
-                if base is not None and paired is not None:
-                    sentences.append(_sentence(cell, base, half, paired))
-    return sentences
+    """Say in words, by stated rules, what the tests show: one sentence per row of the comparison and baseline, by the adjusted p-value."""
+    rows = comparison(group).to_dict("records")
+    tested = [(row, name) for row in rows for name in BASELINES if pd.notna(row[f"p_{name}"])]
+    return [_sentence(row, name, len(tested)) for row, name in tested]
 
 
-def _sentence(cell: Cell, base: Cell, half: str, paired: Paired) -> str:
-    after = cell.scores(half)
-    before = base.scores("all")[after.index]
-    difference = 100 * float(after.mean() - before.mean())
-    changed = paired.gained + paired.lost
+def _sentence(row: Mapping[Hashable, Any], name: str, tests: int) -> str:
     where = {
         "all": "on all problems",
         "optimised": "on the problems it was optimised on",
         "held-out": "on the held-out half",
-    }[half]
-    head = (
-        f"{cell.label} (seed {cell.seed}) against {base.method} {where} (n={len(after)}): {difference:+.1f} points, "
-        f"{paired.gained} wrong to right, {paired.lost} right to wrong, exact McNemar p={paired.p:.3g}."
-    )
-    if paired.p < 0.05:
-        return f"{head} {'Better' if paired.gained > paired.lost else 'Worse'} at the 5 % level, before any correction for several tests."
-    if changed < smallest_discordance():
+    }[row["half"]]
+    gain, low, high, p, adjusted = (row[f"{what}_{name}"] for what in ("gain", "gain_low", "gain_high", "p", "p_holm"))
+    seeds = "mean over seeds" if row["seed"] == "mean" else f"seed {row['seed']}"
+    who = f"{row['method']} ({seeds}) against {row[f'baseline_{name}']} {where} (n={row['n']})"
+    head, changed = f"{who}: {gain:+.1f} points ({low:+.1f} to {high:+.1f}), ", None
+    if row["seed"] != "mean":
+        gained, lost = int(row[f"wrong_to_right_{name}"]), int(row[f"right_to_wrong_{name}"])
+        head += f"{gained} wrong to right, {lost} right to wrong, "
+        changed = gained + lost
+    head += f"{row[f'test_{name}']} p={p:.3g}"
+    head += f", Holm-adjusted for the table's {tests} tests p={adjusted:.3g}." if tests > 1 else "."
+    if adjusted < LEVEL:
+        after = ", after adjustment for all tests of the table" if tests > 1 else ""
+        return f"{head} {'Better' if gain > 0 else 'Worse'} at the 5 % level{after}."
+    if changed is not None and changed < smallest_discordance():
         return f"{head} Too few problems changed ({changed}) for any test to tell: the evidence is too thin."
     return f"{head} The evidence is too thin to call this a difference."
+
+
+def resolution(group: Group) -> str | None:
+    """Say what the smallest true difference is that the table's number of problems could show, or None for a table without tests.
+
+    Per half, in the median comparison of single seeds, with a power of 80 %, at the level that Holm's procedure asks of its smallest
+    p-value. With one sample a problem: McNemar's exact test at the share of problems that changed; with several: from the
+    intervals' widths, as if normal.
+    """
+    frame = comparison(group)
+    tests = sum(int(frame[f"p_{name}"].notna().sum()) for name in BASELINES) if len(frame) else 0
+    if not tests:
+        return None
+    parts = []
+    for half in frame["half"].unique():
+        rows = frame[(frame["half"] == half) & (frame["seed"] != "mean")].copy()
+        for name in BASELINES:
+            rows[f"changed_{name}"] = rows[f"wrong_to_right_{name}"] + rows[f"right_to_wrong_{name}"]
+        if rows[[f"p_{name}" for name in BASELINES]].notna().any(axis=None):
+            parts.append(_smallest(rows, str(half), LEVEL / tests))
+    level = f"5 % shared by {tests} tests" if tests > 1 else "5 %"
+    return f"Smallest true difference that so many problems show in 80 % of data sets, at {level}: {'; '.join(parts)}."
+
+
+def _smallest(rows: pd.DataFrame, half: str, level: float) -> str:
+    def median(what: str) -> float:
+        return float(pd.concat([rows[f"{what}_{name}"] for name in BASELINES]).dropna().astype(float).median())
+
+    problems = int(rows["n"].iloc[0])
+    if rows["samples"].max() > 1:
+        standard_error = (median("gain_high") - median("gain_low")) / 2 / norm.ppf(0.975)
+        effect: float | None = standard_error / 100 * (norm.isf(level / 2) + norm.ppf(0.8))
+        basis = "from the width of the median interval"
+    else:
+        changed = median("changed") / problems
+        effect = smallest_effect(problems, changed, level)
+        basis = f"{100 * changed:.0f} % of them changed in the median comparison"
+    return f"{'none at all' if effect is None else f'{100 * effect:.1f} points'} ({half}: n={problems}, {basis})"
 
 
 def _halves(group: Group) -> list[str]:

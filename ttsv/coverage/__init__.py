@@ -1,0 +1,1 @@
+"""How well the intervals, tests and verdict rules do on simulated data sets whose truth is known: ``python -m ttsv.coverage --help``."""
