@@ -59,7 +59,8 @@ def test_a_report_is_kept_as_markdown_and_csv(results: Path) -> None:
     assert list(frame["gain_none"].fillna(0)) == pytest.approx([0, 40])
     assert "+40.0 (+100 %)" in text
     assert "5 / 1" in text
-    assert "16.8 to 68.7" in text
+    assert "16.7 to 68.8" in text
+    assert "Smallest true difference that so many problems show" in text
     assert "too thin" in text
     assert "Left out" not in text
 

@@ -1,6 +1,7 @@
 """Which figures the runs of a study allow, and the frames that these are drawn from."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def _transfers(cells: Sequence[Cell]) -> Iterator[Drawing]:
             HeatMap("gain over none, points", transfer.matrix("gain"), "+.1f", signed=True),
             HeatMap("gain relative to none, %", transfer.matrix("relative"), "+.0f", signed=True),
         ]
-        yield name, title, lambda path, maps=maps, title=title: heat_maps(maps, title, path)
+        yield name, title, partial(heat_maps, maps, title)
 
 
 def _entropy(cells: Sequence[Cell]) -> Iterator[Drawing]:
@@ -185,11 +186,11 @@ def _plane(states: pd.DataFrame) -> pd.DataFrame:
 
 
 def _tokens(title: str, frame: pd.DataFrame) -> Iterator[Drawing]:
-    def words(row: Any) -> str:
-        heat = "" if row.temperature is None or pd.isna(row.temperature) else f", T {row.temperature:g}"
-        return f"{row.method}: {row.samples} sample{'s' if row.samples > 1 else ''}{heat}, {row.prompt}"
+    def words(row: Mapping[Hashable, Any]) -> str:
+        heat = "" if pd.isna(row["temperature"]) else f", T {row['temperature']:g}"
+        return f"{row['method']}: {row['samples']} sample{'s' if row['samples'] > 1 else ''}{heat}, {row['prompt']}"
 
-    shown = frame.assign(label=[words(row) for row in frame.itertuples(index=False)])
+    shown = frame.assign(label=[words(row) for row in frame.to_dict("records")])
     yield title, title, lambda path: accuracy_by_tokens(shown, title.replace(": ", "\n", 1), path)
 
 

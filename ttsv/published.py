@@ -3,6 +3,7 @@
 A published number is set beside full-scale runs of the same model, task and method and nothing else; mini runs never meet one.
 """
 
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ import pandas as pd
 from ttsv.records import UserError
 from ttsv.study import SHARED_FACTS, Cell, apart, distinct, rules
 from ttsv.tables import accuracy_of
+
+_NUMBER = re.compile(r"\d+(\.\d+)?")
 
 COLUMNS = ("model", "task", "method", "adapt_task", "setting", "accuracy", "source", "note")
 
@@ -47,21 +50,21 @@ def read_published(folder: Path) -> pd.DataFrame | None:
     found = pd.read_csv(file, dtype=str, keep_default_na=False)
     if tuple(found.columns) != COLUMNS:
         raise UserError(f"{file} has columns {', '.join(found.columns)}; expected are {', '.join(COLUMNS)}")
-    accuracy = pd.to_numeric(found["accuracy"], errors="coerce")
-    for line, row in enumerate(found.itertuples(index=False), start=2):
-        number = accuracy.iloc[line - 2]
-        if row.source not in SOURCES:
-            raise UserError(f"{file}, line {line}: source is {row.source!r}; expected is one of {', '.join(SOURCES)}")
-        if (row.source == "not_available") != (row.accuracy == ""):
-            raise UserError(
-                f"{file}, line {line}: accuracy {row.accuracy!r} with source {row.source}; not_available goes with an "
-                "empty accuracy, and every other source with a number"
-            )
-        if row.accuracy and not 0 <= number <= 100:
-            raise UserError(
-                f"{file}, line {line}: accuracy is {row.accuracy!r}; expected is a number of percent, 0 to 100"
-            )
-    return found.assign(accuracy=accuracy)
+    for line, row in enumerate(found.to_dict("records"), start=2):
+        _check(f"{file}, line {line}", str(row["accuracy"]), str(row["source"]))
+    return found.assign(accuracy=pd.to_numeric(found["accuracy"], errors="coerce"))
+
+
+def _check(where: str, accuracy: str, source: str) -> None:
+    if source not in SOURCES:
+        raise UserError(f"{where}: source is {source!r}; expected is one of {', '.join(SOURCES)}")
+    if (source == "not_available") != (accuracy == ""):
+        raise UserError(
+            f"{where}: accuracy {accuracy!r} with source {source}; not_available goes with an empty accuracy, and every other source "
+            "with a number"
+        )
+    if accuracy and not (_NUMBER.fullmatch(accuracy) and float(accuracy) <= 100):
+        raise UserError(f"{where}: accuracy is {accuracy!r}; expected is a number of percent, 0 to 100")
 
 
 def beside(claim: str, published: pd.DataFrame, cells: Sequence[Cell]) -> pd.DataFrame:
@@ -74,8 +77,8 @@ def beside(claim: str, published: pd.DataFrame, cells: Sequence[Cell]) -> pd.Dat
     full = distinct([cell for cell in cells if cell.facts["scale"] == "full"], lambda cell: cell.label)
     rows: list[dict[str, Any]] = []
     met: set[int] = set()
-    for row in published.to_dict("records"):
-        row = {("published" if name == "accuracy" else str(name)): value for name, value in row.items()}
+    for line in published.rename(columns={"accuracy": "published"}).to_dict("records"):
+        row = {str(name): value for name, value in line.items()}
         of_row = [cell for cell in full if _is_of(cell, row)]
         met |= {id(cell) for cell in of_row}
         reproduced = _reproduced(of_row) or [{"command": command(claim, row)}]

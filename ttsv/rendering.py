@@ -112,8 +112,8 @@ _COMPARISON = {
 
 COMPARISON_LEGEND = (
     "*half*: `optimised` are the problems that the vector was optimised on (without labels), `held-out` the others. *95 % interval*: "
-    "Wilson's (below 50 problems Agresti and Coull's); with several samples a problem, clustered by problem. *gain*: percentage points, "
-    "in brackets relative to the baseline's accuracy, with its 95 % interval (one comparison at a time). *p*: exact McNemar test on the "
+    "Wilson's (below 50 problems Agresti and Coull's); with several samples, clustered by problem. *gain*: percentage points, "
+    "in brackets relative to the baseline's accuracy, with its own 95 % interval. *p*: exact McNemar test on the "
     "same problems (several samples a problem: sign-flip test; mean over seeds: problems and seeds both count as drawn, from 3 seeds "
     "on). *Holm p*: the same, adjusted for all tests of the table; the sentences go by it. *w→r / r→w*: problems that went from wrong "
     "to right and from right to wrong. *tokens spent*: per problem, rollouts + loss + evaluated responses. *no verdict*: rows on which the "

@@ -24,9 +24,10 @@ from ttsv.rendering import (
     matrix_table,
     published_table,
 )
+from ttsv.sentences import resolution, verdicts
 from ttsv.store import write_atomically
 from ttsv.study import SHARED_FACTS, Cell, Group, grouped, read_cells, rules
-from ttsv.tables import comparison, resolution, verdicts
+from ttsv.tables import comparison
 from ttsv.transfer import Transfer, transfers
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
@@ -62,6 +63,7 @@ def write_report(results: Path, study: str, experiments: Path = EXPERIMENTS) -> 
     if not cells and not left_out and published is None:
         known = sorted(p.name for p in (results / "runs").glob("*") if p.is_dir())
         raise UserError(f"no graded runs in {folder}; studies there are: {', '.join(known) or 'none yet'}")
+    folder.mkdir(parents=True, exist_ok=True)
     report = Report()
     if published is not None:
         table = beside(study, published, cells)
@@ -105,8 +107,8 @@ def published_section(table: pd.DataFrame) -> Section:
 
 def group_section(group: Group) -> Section:
     """Return the section of a group: its comparison, and what the tests show, in words."""
-    before = [line for line in [resolution(group)] if line]
-    return Section(group.title, comparison_table(comparison(group)), after=[*before, *verdicts(group)])
+    frame = comparison(group)
+    return Section(group.title, comparison_table(frame), after=[*filter(None, [resolution(frame)]), *verdicts(frame)])
 
 
 def _add_transfers(report: Report, cells: Sequence[Cell]) -> None:

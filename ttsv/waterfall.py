@@ -23,7 +23,8 @@ own_problems   trained - held out              what only optimising on the very 
 The waterfall is total = before + held_out + own_problems (= before + updates); prompt and beyond split the total a second way.
 
 **Rules.** (1) Every range is an interval of :func:`ttsv.stats.difference_interval` at 1 - 0.05 / m for the m steps that the arms allow
-(Bonferroni), so that all ranges of a page hold together in 95 % of data sets. (2) A direction (gains, loses, adds, costs, above, below)
+(Bonferroni), so that all ranges of a page are meant to hold together in 95 % of data sets; those of *prompt* and *beyond* speak of the
+prompts that were chosen. (2) A direction (gains, loses, adds, costs, above, below)
 is stated only where the Holm-adjusted p-value of :func:`ttsv.stats.difference_p` over the m steps is below 0.05 and the range leaves
 out 0. (3) Everywhere else the sentence says that the data set cannot tell, and gives the range. (4) The first sentence names as sources of
 a gain only steps shown to be positive, and only where the total is shown to be; it never concludes from silence. (5) One seed speaks of
@@ -74,6 +75,7 @@ class Outcomes:
                 f"arm trained has {seeds} seeds; expected one, or at least {MIN_SEEDS} so that their spread is known"
             )
         expected: dict[str, tuple[int, ...]] = {
+            "released": problems,
             "halves": problems,
             **{f"prompts[{name}]": problems for name in self.prompts},
         }
@@ -84,6 +86,10 @@ class Outcomes:
             if arms[name] is not None and np.shape(arms[name]) != shape:
                 raise UserError(
                     f"arm {name} has the shape {np.shape(arms[name])}; expected {shape}: the same problems in all arms"
+                )
+            if arms[name] is not None and not np.all((np.asarray(arms[name]) >= 0) & (np.asarray(arms[name]) <= 1)):
+                raise UserError(
+                    f"arm {name} holds scores that are missing or outside 0 to 1; expected shares of right answers"
                 )
         if self.prompts and len(set(np.asarray(self.halves).tolist())) < 2:
             raise UserError(

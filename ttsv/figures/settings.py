@@ -61,12 +61,12 @@ def accuracy_by_tokens(frame: pd.DataFrame, title: str, path: Path) -> None:
     looks = styles(frame["label"])
     with figure(path, 5.6) as drawn:
         panel = drawn.subplots()
-        for row in frame.itertuples(index=False):
-            colour, marker = looks[str(row.label)]
-            spread = ([row.accuracy - row.low], [row.high - row.accuracy])
+        for row in frame.to_dict("records"):
+            colour, marker = looks[str(row["label"])]
+            spread = ([row["accuracy"] - row["low"]], [row["high"] - row["accuracy"]])
             panel.errorbar(
-                [row.tokens],
-                [row.accuracy],
+                [row["tokens"]],
+                [row["accuracy"]],
                 yerr=spread,
                 color=colour,
                 marker=marker,
@@ -74,7 +74,7 @@ def accuracy_by_tokens(frame: pd.DataFrame, title: str, path: Path) -> None:
                 markersize=6,
                 elinewidth=0.8,
                 capsize=2,
-                label=str(row.label),
+                label=str(row["label"]),
             )
         finish(drawn, panel, title, "tokens spent per problem", "accuracy, %")
         panel.set_xscale("log")

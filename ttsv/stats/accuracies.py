@@ -32,10 +32,10 @@ def clopper_pearson(right: npt.ArrayLike, problems: npt.ArrayLike, confidence: f
 def accuracy_interval(scores: npt.ArrayLike, samples: int = 1, confidence: float = 0.95) -> tuple[Any, Any]:
     """Return the interval of the mean score (..., N) over the problems that these were drawn from; two arrays (...).
 
-    With one sample per problem: Wilson's; of fewer than 50 problems, Agresti and Coull's (1998). With several, clustered by problem: Wilson's with the effective number of independent
-    answers, mean (1 - mean) / squared standard error, kept between N and N x ``samples``, and Student's quantile (after Korn and Graubard
-    1998, who do so for Clopper-Pearson). Where fewer than five problems' worth of answers are right, or wrong, the observed spread is too
-    small too often, and N is taken.
+    With one sample per problem: Wilson's; of fewer than 50 problems, Agresti and Coull's (1998). With several, clustered by problem:
+    Wilson's with the effective number of independent answers, mean (1 - mean) / squared standard error, kept between N and
+    N x ``samples``, and Student's quantile (after Korn and Graubard 1998, who do so for Clopper-Pearson). Where fewer than five problems'
+    worth of answers are right, or wrong, the observed spread is too small too often, and N is taken.
 
     Raises:
         ValueError: for no problems.

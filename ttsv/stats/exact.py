@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq
-from scipy.stats import binom, binomtest, permutation_test
+from scipy.special import bdtr
+from scipy.stats import binom, permutation_test
 from statsmodels.stats.multitest import multipletests
 
 PERMUTATIONS = 20_000
@@ -34,7 +35,7 @@ def mcnemar(before: npt.ArrayLike, after: npt.ArrayLike) -> Paired:
     if not gained + lost:
         return Paired(0, 0, 1.0)
     if np.isin(difference, (-1, 0, 1)).all():
-        return Paired(gained, lost, float(binomtest(gained, gained + lost, 0.5).pvalue))
+        return Paired(gained, lost, min(1.0, 2 * float(bdtr(min(gained, lost), gained + lost, 0.5))))
     return Paired(gained, lost, sign_flip(difference))
 
 
