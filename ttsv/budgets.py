@@ -22,8 +22,9 @@ def budgets(cells: Sequence[Cell]) -> list[tuple[str, pd.DataFrame]]:
     """
     found = []
     for problems in apart(cells, lambda cell: [cell.facts[name] for name in SAME_PROBLEMS]):
-        evaluations = {cell.facts["evaluation"] for cell in problems}
-        if len(evaluations) > 1 or any(cell.aggregate == MAJORITY for cell in problems):
+        samples = {_samples(cell) for cell in problems}
+        temperatures = {_temperature(cell) for cell in problems} - {None}
+        if len(samples) > 1 or len(temperatures) > 1 or any(cell.aggregate == MAJORITY for cell in problems):
             facts = problems[0].facts
             mini = ", mini scale" if facts["scale"] == "mini" else ""
             found.append((f"Accuracy by tokens spent: {facts['model']} on {facts['task']}{mini}", _frame(problems)))
@@ -43,13 +44,10 @@ def _frame(cells: Sequence[Cell]) -> pd.DataFrame:
 def _row(cells: Sequence[Cell]) -> dict[str, Any]:
     first = cells[0]
     accuracy, low, high = accuracy_of(cells)
-    evaluation = "recipe.evaluation"
-    stated = first.setting(f"{evaluation}.sampling_from") != "generation_config"
-    temperature = first.setting(f"{evaluation}.decoding.sampling.temperature") if stated else None
     return {
         "method": first.label,
-        "samples": int(first.samples.groupby("problem_id").size().min()),
-        "temperature": temperature,
+        "samples": _samples(first),
+        "temperature": _temperature(first),
         "prompt": first.facts["prompt"],
         "conditions": first.facts["conditions"],
         "seeds": len(cells),
@@ -58,3 +56,14 @@ def _row(cells: Sequence[Cell]) -> dict[str, Any]:
         "low": low,
         "high": high,
     }
+
+
+def _samples(cell: Cell) -> int:
+    return int(cell.samples.groupby("problem_id").size().min())
+
+
+def _temperature(cell: Cell) -> float | None:
+    if cell.setting("recipe.evaluation.sampling_from") == "generation_config":
+        return None
+    temperature = cell.setting("recipe.evaluation.decoding.sampling.temperature")
+    return None if temperature is None else float(temperature)

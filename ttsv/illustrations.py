@@ -97,7 +97,7 @@ def _entropy(cells: Sequence[Cell]) -> Iterator[Drawing]:
         if history:
             line = pd.DataFrame(history).groupby("update", as_index=False)["entropy"].mean()
             label = _label(cell, UPDATE).replace(f"adapted on {cell.adapt_task}", "").replace(" ()", "")
-            lines.append(line.assign(label=label, seed=cell.seed, collapsed=line["update"] == _collapse(history)))
+            lines.append(line.assign(label=label, run=str(stage), collapsed=line["update"] == _collapse(history)))
     if lines:
         name, where = _titled("entropy", cells[0].facts, cells[0].adapt_task)
         title = f"Entropy while optimising\n{where}"
@@ -167,7 +167,7 @@ def _map(cells: Sequence[Cell]) -> Iterator[Drawing]:
         parts = [
             pd.read_parquet(c.stages["activations"] / "states.parquet")
             .head(MAPPED)
-            .assign(group=f"{c.facts['task']}, {c.label}")
+            .assign(group=c.facts["task"], kind=c.label)
             for c in distinct(shown, lambda cell: (cell.label, cell.facts["task"]))
         ]
         states = pd.concat(parts, ignore_index=True)

@@ -1,6 +1,8 @@
 """Curves over the updates of an optimisation: entropy, and accuracy of what was kept on the way."""
 
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib import colormaps
@@ -13,19 +15,23 @@ from ttsv.figures.style import COLOURS, MARKERS, SEQUENTIAL, figure
 WIDTH = 4.6
 """Inches: a column for the curves and room for their legend."""
 
-Look = tuple[object, str]
+METHODS = {"ttsv": 0, "untrained_prefix": 1, "em": 2, "em_lora": 3, "slot": 4, "ttsv_sample": 5, "none": 6}
+"""Places in the palette that methods keep in every figure."""
+
+Look = tuple[Any, str]
 
 
 def entropy_curves(frame: pd.DataFrame, title: str, path: Path) -> None:
-    """Draw the entropy per update, a thin line per seed of a method; a cross marks where a collapse was noticed.
+    """Draw the entropy per update, a thin line per run of a method; a cross marks where a collapse was noticed.
 
-    ``frame``: ``label`` (the method), ``seed``, ``update``, ``entropy`` (nats), ``collapsed`` (bool: noticed at this update).
+    ``frame``: ``label`` (the method), ``run`` (tells its seeds apart), ``update``, ``entropy`` (nats), ``collapsed`` (bool: noticed at
+    this update).
     """
     looks = styles(frame["label"])
-    with figure(path, WIDTH) as drawn:
+    with figure(path, WIDTH, height(looks)) as drawn:
         panel = drawn.subplots()
         for label, of_method in frame.groupby("label", sort=False):
-            for place, (_, line) in enumerate(of_method.groupby("seed")):
+            for place, (_, line) in enumerate(of_method.groupby("run")):
                 colour, marker = looks[str(label)]
                 every = max(1, len(line) // 8)
                 panel.plot(
@@ -51,7 +57,7 @@ def entropy_curves(frame: pd.DataFrame, title: str, path: Path) -> None:
                 label="collapse noticed",
             )
         panel.set_ylim(bottom=0)
-        finish(drawn, panel, title, "update", "mean token entropy of rollouts, nats")
+        finish(drawn, panel, title, "update", "mean token entropy, nats")
 
 
 def accuracy_curves(frame: pd.DataFrame, none: float | None, title: str, path: Path) -> None:
@@ -59,7 +65,7 @@ def accuracy_curves(frame: pd.DataFrame, none: float | None, title: str, path: P
 
     ``frame``: ``label`` (the method), ``update``, ``accuracy``, ``low``, ``high`` (percent).
     """
-    with figure(path, WIDTH) as drawn:
+    with figure(path, WIDTH, height(frame["label"].unique())) as drawn:
         panel = drawn.subplots()
         lines_with_intervals(panel, frame, "update")
         baseline(panel, none)
@@ -94,10 +100,12 @@ def baseline(panel: Axes, none: float | None, vertical: bool = False) -> None:
 
 
 def styles(labels: pd.Series) -> dict[str, Look]:
-    """Return a colour and a marker for each label: of the palette as far as it goes, beyond that from dark to light."""
+    """Return a colour and a marker for each label: a method looks the same in all figures; with many labels, from dark to light."""
     names = [str(name) for name in labels.unique()]
     if len(names) <= len(COLOURS):
-        return dict(zip(names, zip(COLOURS, MARKERS, strict=True), strict=False))
+        free = iter(place for place in range(len(COLOURS)) if place not in {METHODS.get(name) for name in names})
+        places = {name: METHODS[name] if name in METHODS else next(free) for name in names}
+        return {name: (COLOURS[place], MARKERS[place]) for name, place in places.items()}
     shades = colormaps[SEQUENTIAL]
     return {
         name: (shades(0.92 * place / (len(names) - 1)), MARKERS[place % len(MARKERS)])
@@ -105,10 +113,15 @@ def styles(labels: pd.Series) -> dict[str, Look]:
     }
 
 
+def height(labels: Collection[object]) -> float:
+    """Return a figure's height in inches: a column's usual one, or as much as its legend needs."""
+    return max(2.5, 0.7 + 0.165 * len(labels))
+
+
 def finish(drawn: Figure, panel: Axes, title: str, x: str, y: str) -> None:
     """Write title, axes and, beside the panel, the legend."""
-    panel.set_title(title, loc="left")
+    drawn.suptitle(title, x=0.01, ha="left", fontsize=9)
     panel.set_xlabel(x)
     panel.set_ylabel(y)
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-    drawn.legend(loc="outside right upper", fontsize=7)
+    panel.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, fontsize=7)

@@ -1,11 +1,13 @@
 """What an adaptation does to the hidden states of the prompts: how far it moves them, layer by layer, and where they lie."""
 
+from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from ttsv.figures.curves import WIDTH, finish, styles
-from ttsv.figures.style import figure
+from ttsv.figures.curves import WIDTH, finish, height, styles
+from ttsv.figures.style import MARKERS, figure
 
 
 def layer_drift(frame: pd.DataFrame, path: Path, title: str = "Shift of the prompt's hidden states") -> None:
@@ -14,7 +16,7 @@ def layer_drift(frame: pd.DataFrame, path: Path, title: str = "Shift of the prom
     ``frame``: a row per problem (or per mean over problems) with ``method``, ``layer`` (0 is the input) and ``relative_shift``.
     """
     looks = styles(frame["method"])
-    with figure(path, WIDTH) as drawn:
+    with figure(path, WIDTH, height(looks)) as drawn:
         panel = drawn.subplots()
         for method, rows in frame.groupby("method", sort=False):
             colour, marker = looks[str(method)]
@@ -29,27 +31,25 @@ def layer_drift(frame: pd.DataFrame, path: Path, title: str = "Shift of the prom
 
 
 def embedding_map(frame: pd.DataFrame, path: Path, title: str = "t-SNE of the last hidden states") -> None:
-    """Draw points of a plane, a colour and marker per group.
+    """Draw points of a plane: a colour per ``group`` and, where the frame has one, a marker per ``kind``.
 
-    ``frame``: ``x``, ``y``, ``group``. Neither axis has a unit, and distances between far groups mean nothing in t-SNE.
+    ``frame``: ``x``, ``y``, ``group``, perhaps ``kind``. Neither axis has a unit, and distances between far groups mean nothing in t-SNE.
     """
-    looks = styles(frame["group"])
-    with figure(path, WIDTH, 3.0) as drawn:
+    frame = frame if "kind" in frame else frame.assign(kind=frame["group"])
+    colours, markers = styles(frame["group"]), dict(zip(frame["kind"].unique(), cycle(MARKERS), strict=False))
+    with figure(path, WIDTH, 3.2) as drawn:
         panel = drawn.subplots()
-        for group, points in frame.groupby("group", sort=False):
-            colour, marker = looks[str(group)]
-            panel.scatter(
-                points["x"],
-                points["y"],
-                s=12,
-                color=[colour],
-                marker=marker,
-                alpha=0.75,
-                edgecolors="white",
-                linewidths=0.3,
-                label=str(group),
-            )
+        for (group, kind), points in frame.groupby(["group", "kind"], sort=False):
+            panel.scatter(points["x"], points["y"], s=9, color=[colours[str(group)][0]], marker=markers[kind], **_POINT)
+        for group, (colour, _) in colours.items():
+            panel.scatter([], [], color=[colour], marker=markers.get(group, "s"), label=group, s=16)
+        if not frame["kind"].equals(frame["group"]):
+            for kind, marker in markers.items():
+                panel.scatter([], [], color="0.35", marker=marker, label=str(kind), s=16)
         finish(drawn, panel, title, "", "")
         panel.set_xticks([])
         panel.set_yticks([])
         panel.spines[["top", "right"]].set_visible(True)
+
+
+_POINT: dict[str, Any] = {"alpha": 0.8, "edgecolors": "white", "linewidths": 0.2}

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from ttsv.figures.curves import WIDTH, baseline, finish, lines_with_intervals, styles
+from ttsv.figures.curves import WIDTH, baseline, finish, height, lines_with_intervals, styles
 from ttsv.figures.style import figure
 
 
@@ -15,7 +15,7 @@ def accuracy_against(frame: pd.DataFrame, none: float | None, name: str, title: 
 
     ``frame``: ``label`` (the method), ``x``, ``accuracy``, ``low``, ``high`` (percent). ``name`` says what the number is.
     """
-    with figure(path, WIDTH) as drawn:
+    with figure(path, WIDTH, height(frame["label"].unique())) as drawn:
         panel = drawn.subplots()
         lines_with_intervals(panel, frame, "x")
         baseline(panel, none)
@@ -29,7 +29,7 @@ def dots(frame: pd.DataFrame, none: float | None, title: str, path: Path) -> Non
     ``frame``: ``label`` (the method), ``setting`` (its rows in the order in which they come up), ``accuracy``, ``low``, ``high`` (percent).
     """
     settings, looks = list(dict.fromkeys(frame["setting"])), styles(frame["label"])
-    with figure(path, 5.2, 1.1 + 0.12 * len(settings) * (1 + len(looks))) as drawn:
+    with figure(path, 5.2, 1.1 + 0.1 * len(settings) * (1 + len(looks))) as drawn:
         panel = drawn.subplots()
         for place, (label, line) in enumerate(frame.groupby("label", sort=False)):
             colour, marker = looks[str(label)]
@@ -59,7 +59,7 @@ def accuracy_by_tokens(frame: pd.DataFrame, title: str, path: Path) -> None:
     ``frame``: ``label`` (method and setting), ``tokens``, ``accuracy``, ``low``, ``high`` (percent).
     """
     looks = styles(frame["label"])
-    with figure(path, 5.6) as drawn:
+    with figure(path, 5.6, height(looks)) as drawn:
         panel = drawn.subplots()
         for row in frame.to_dict("records"):
             colour, marker = looks[str(row["label"])]
@@ -71,7 +71,7 @@ def accuracy_by_tokens(frame: pd.DataFrame, title: str, path: Path) -> None:
                 color=colour,
                 marker=marker,
                 linestyle="",
-                markersize=6,
+                markersize=5,
                 elinewidth=0.8,
                 capsize=2,
                 label=str(row["label"]),

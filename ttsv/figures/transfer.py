@@ -47,7 +47,9 @@ def _draw(panel: Axes, shown: HeatMap) -> None:
         value = values[row, column]
         text, ink = ("-", "black") if np.isnan(value) else (format(value, shown.form), _ink(colours, scale(value)))
         own = shown.matrix.index[row] == shown.matrix.columns[column]
-        panel.text(column, row, text, ha="center", va="center", color=ink, weight="bold" if own else "normal")
+        panel.text(
+            column, row, text, ha="center", va="center", color=ink, weight="bold" if own else "normal", fontsize=7
+        )
     panel.set_title(shown.title)
     panel.set_xticks(range(values.shape[1]), shown.matrix.columns, rotation=35, ha="right", rotation_mode="anchor")
     panel.set_yticks(range(values.shape[0]), shown.matrix.index)
