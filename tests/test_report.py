@@ -9,34 +9,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from tiny_tables import rows_of
+from tiny_tables import finished_run, rows_of
 
 from ttsv.records import UserError
-from ttsv.report import SHARED_FACTS, main, write_report
-from ttsv.store import Store, once, write_json
-
-
-def finished_run(results: Path, method: str, verdicts: str, seed: int = 15, study: str = "study", **facts: Any) -> Path:
-    """A run as ttsv.run leaves it, its samples written by hand."""
-    store, folders = Store(results / "stages"), {}
-    contents = {
-        "adapt": lambda work: write_json(work / "adaptation.json", {"seconds": 1.0, "note": None}),
-        "generate": lambda work: write_json(work / "metrics.json", {"seconds": 2.0}),
-        "grade": lambda work: rows_of(verdicts).to_parquet(work / "samples.parquet"),
-    }
-    for kind, compute in contents.items():
-        # A generation without a vector does not depend on the seed.
-        key = [method, verdicts, None if method == "none" else seed]
-        folders[kind] = once(store.stage(kind, method, {"key": key}), compute, dict).stage.path
-    record = {
-        "facts": {**dict.fromkeys(SHARED_FACTS), "method": method, "variant": "", "options": "", "seed": seed, **facts},
-        "optimised_ids": [],
-        "stages": {kind: folder.relative_to(store.root).as_posix() for kind, folder in folders.items()},
-    }
-    file = results / "runs" / study / f"{method}-{seed}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(record))
-    return file
+from ttsv.report import main, write_report
 
 
 def stage_of(file: Path, kind: str) -> Path:

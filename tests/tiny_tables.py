@@ -1,18 +1,25 @@
-"""Graded samples written by hand: a digit a row, 1 is right."""
+"""Graded samples written by hand, a digit a row, 1 is right; and finished runs as ttsv.run leaves them, made of such samples."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from ttsv.tables import Cell
+from ttsv.store import Store, once, write_json, write_rows
+from ttsv.study import SHARED_FACTS, Cell
 
 
-def rows_of(verdicts: str, samples: int = 1) -> pd.DataFrame:
-    """One row per digit; with several samples, successive digits belong to one problem."""
+def rows_of(verdicts: str, samples: int = 1, answers: Sequence[str | None] | None = None) -> pd.DataFrame:
+    """One row per digit; with several samples, successive digits belong to one problem. ``answers`` are the extracted texts."""
     return pd.DataFrame(
         [
             {
                 "problem_id": f"p{number // samples}",
                 "sample": number % samples,
                 "correct": digit == "1",
+                "answer": answers[number] if answers else digit,
                 "boxed": True,
                 "finish_reason": "stop",
                 "repetition": 0.0,
@@ -25,6 +32,68 @@ def rows_of(verdicts: str, samples: int = 1) -> pd.DataFrame:
     )
 
 
-def cell(method: str, verdicts: str, seed: int = 15, optimised: frozenset[str] = frozenset()) -> Cell:
+def cell(method: str, verdicts: str, seed: int = 15, optimised: frozenset[str] = frozenset(), **facts: Any) -> Cell:
     """A finished run."""
-    return Cell({"method": method, "seed": seed}, rows_of(verdicts), optimised)
+    return Cell({"method": method, "seed": seed, **facts}, rows_of(verdicts), optimised)
+
+
+def history(entropies: Sequence[float], response_tokens: int = 100, prompt_tokens: int = 60) -> list[dict[str, Any]]:
+    """Rows of an optimisation's history, one per update, its responses all alike."""
+    same = {"response_length": 25.0, "cap_hit_rate": 0.0, "repetition": 0.0, "distinct_responses": 1.0}
+    tokens = {"response_tokens": response_tokens, "prompt_tokens": prompt_tokens}
+    return [{"update": n, "entropy": value, **same, **tokens} for n, value in enumerate(entropies, start=1)]
+
+
+def finished_run(
+    results: Path,
+    method: str,
+    verdicts: str,
+    seed: int = 15,
+    study: str = "study",
+    *,
+    samples: int = 1,
+    answers: Sequence[str | None] | None = None,
+    course: Sequence[Mapping[str, Any]] = (),
+    config: Mapping[str, Any] | None = None,
+    frames: Mapping[str, pd.DataFrame] | None = None,
+    **facts: Any,
+) -> Path:
+    """A run as ttsv.run leaves it, its samples written by hand; ``course`` is its history, ``frames`` are files of its activations."""
+    store, folders = Store(results / "stages"), {}
+    tokens = {
+        "tokens_rollout": sum(row["response_tokens"] for row in course),
+        "tokens_loss": sum(row["response_tokens"] + row["prompt_tokens"] for row in course),
+    }
+
+    def adapt(work: Path) -> None:
+        write_json(work / "adaptation.json", {"seconds": 1.0, "note": None, **tokens})
+        write_rows(work / "history.jsonl", course)
+
+    def activations(work: Path) -> None:
+        for name, frame in (frames or {}).items():
+            frame.to_parquet(work / f"{name}.parquet")
+
+    contents: dict[str, Callable[[Path], None]] = {
+        "adapt": adapt,
+        "generate": lambda work: write_json(work / "metrics.json", {"seconds": 2.0}),
+        "grade": lambda work: rows_of(verdicts, samples, answers).to_parquet(work / "samples.parquet"),
+        **({"activations": activations} if frames else {}),
+    }
+    for kind, compute in contents.items():
+        # A generation without a vector does not depend on the seed.
+        key = [method, verdicts, None if method == "none" else seed, facts.get("task"), samples]
+        if kind == "adapt" and course:
+            key = [method, seed, list(course)]
+        folders[kind] = once(store.stage(kind, method, {"key": key}), compute, dict).stage.path
+    whole = {**dict.fromkeys(SHARED_FACTS), "method": method, "variant": "", "options": "", "seed": seed, **facts}
+    record = {
+        "facts": whole,
+        "optimised_ids": [],
+        "stages": {kind: folder.relative_to(store.root).as_posix() for kind, folder in folders.items()},
+        "config": dict(config or {}),
+    }
+    words = [whole[n] for n in ("model", "task", "adapt_task", "variant", "conditions", "aggregate") if whole.get(n)]
+    file = results / "runs" / study / ("-".join([method, str(seed), *map(str, words)]).replace(" ", "_") + ".json")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(record))
+    return file

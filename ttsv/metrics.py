@@ -5,8 +5,32 @@ from typing import Any
 import pandas as pd
 
 from ttsv.records import Flag
+from ttsv.stats import maj_at_k
 
 FLAGS: tuple[Flag, ...] = ("ok", "no_answer", "unparsed", "timeout", "error")
+
+
+MEAN, MAJORITY = "mean", "majority"
+"""How several samples of a problem become its score."""
+
+
+def problem_scores(samples: pd.DataFrame, aggregate: str = MEAN) -> pd.Series:
+    """Return the score of each problem, in [0, 1], indexed by problem id in order.
+
+    ``mean``: the share of right samples. ``majority``: whether the most frequent answer is right (:func:`ttsv.stats.maj_at_k`).
+
+    Raises:
+        ValueError: for another ``aggregate``.
+    """
+    if aggregate == MEAN:
+        return samples.groupby("problem_id")["correct"].mean().sort_index()
+    if aggregate != MAJORITY:
+        raise ValueError(f"aggregate={aggregate!r}; expected {MEAN} or {MAJORITY}")
+    votes = {
+        problem: maj_at_k([a if isinstance(a, str) and a else None for a in of["answer"]], list(of["correct"]))
+        for problem, of in samples.groupby("problem_id")
+    }
+    return pd.Series(votes, dtype=float).sort_index()
 
 
 def metrics(samples: pd.DataFrame) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The comparison table: accuracies, gains, intervals and paired tests of a study, from its graded samples alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,58 +15,9 @@ from ttsv.stats import (
     difference_p,
     holm,
 )
+from ttsv.study import HALVES, Cell, Group
 
 BASELINES = ("none", "untrained_prefix")
-HALVES = ("optimised", "held-out")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One finished run: what it was (``facts``), its graded samples, and which problems its vector was optimised on."""
-
-    facts: dict[str, Any]
-    samples: pd.DataFrame
-    optimised_ids: frozenset[str]
-    note: str | None = None
-    seconds: float = 0.0
-
-    @property
-    def method(self) -> str:
-        """The method's name."""
-        return str(self.facts["method"])
-
-    @property
-    def variant(self) -> str:
-        """What was changed about the method on the command line, or an empty text."""
-        return str(self.facts.get("variant", ""))
-
-    @property
-    def label(self) -> str:
-        """Method and variant, as shown."""
-        return f"{self.method} ({self.variant})" if self.variant else self.method
-
-    @property
-    def seed(self) -> int:
-        """The seed that the run was started with."""
-        return int(self.facts["seed"])
-
-    @property
-    def samples_per_problem(self) -> int:
-        """The smallest number of samples of a problem."""
-        return int(self.samples.groupby("problem_id").size().min())
-
-    def scores(self, half: str) -> pd.Series:
-        """Return the share of right samples per problem id, on one half or on ``all``."""
-        return _restrict(self.samples, self.optimised_ids, half).groupby("problem_id")["correct"].mean().sort_index()
-
-
-@dataclass(frozen=True)
-class Group:
-    """Cells that may be compared: the same model, problems, prompt and evaluation. ``title`` names what they share."""
-
-    title: str
-    cells: Sequence[Cell]
-    context: dict[str, Any] = field(default_factory=dict)
 
 
 def comparison(group: Group) -> pd.DataFrame:
@@ -86,6 +36,17 @@ def comparison(group: Group) -> pd.DataFrame:
             of_method = [_row(group, cell, half) for cell in cells]
             rows += of_method + _mean_row(group, cells, half, of_method)
     return _adjusted(pd.DataFrame(rows))
+
+
+def accuracy_of(cells: Sequence[Cell], half: str = "all") -> tuple[float, float, float]:
+    """Return accuracy and its 95 % interval, in percent, of a method's cells: one, or one per seed on the same problems.
+
+    This is where the interval of a cell and of a mean over seeds is chosen. Problems are the units: seeds count as further samples of the
+    same problems, so an interval is about other problems for these very seeds (:func:`ttsv.stats.accuracy_interval`).
+    """
+    scores = pd.concat([cell.scores(half) for cell in cells], axis=1).mean(axis=1)
+    low, high = accuracy_interval(scores, sum(cell.samples_per_problem for cell in cells))
+    return 100 * float(scores.mean()), 100 * float(low), 100 * float(high)
 
 
 def _adjusted(frame: pd.DataFrame) -> pd.DataFrame:
@@ -116,7 +77,15 @@ def _mean_row(group: Group, cells: Sequence[Cell], half: str, rows: Sequence[dic
     if len(rows) < 2:
         return []
     frame = pd.DataFrame(list(rows))
-    averaged = ("accuracy", "boxed", "truncated", "tokens", "seconds", *(f"relative_{name}" for name in BASELINES))
+    averaged = (
+        "accuracy",
+        "boxed",
+        "truncated",
+        "tokens",
+        "spent",
+        "seconds",
+        *(f"relative_{name}" for name in BASELINES),
+    )
     means = {name: frame[name].astype(float).mean(skipna=False) for name in averaged}
     for name in BASELINES:
         means = _against(name, group, cells, half) | means
@@ -126,20 +95,18 @@ def _mean_row(group: Group, cells: Sequence[Cell], half: str, rows: Sequence[dic
 
 
 def _row(group: Group, cell: Cell, half: str) -> dict[str, Any]:
-    scores = cell.scores(half)
-    accuracy = float(scores.mean())
-    low, high = accuracy_interval(scores, cell.samples_per_problem)
-    rows = _restrict(cell.samples, cell.optimised_ids, half)
+    accuracy, low, high = accuracy_of([cell], half)
+    rows = cell.half(half)
     rates = metrics(rows)
     row: dict[str, Any] = {
         "half": half,
         "method": _shown(group, cell),
         "seed": cell.seed,
-        "n": len(scores),
+        "n": rows["problem_id"].nunique(),
         "samples": cell.samples_per_problem,
-        "accuracy": 100 * accuracy,
-        "ci_low": 100 * float(low),
-        "ci_high": 100 * float(high),
+        "accuracy": accuracy,
+        "ci_low": low,
+        "ci_high": high,
     }
     for name in BASELINES:
         row |= _against(name, group, [cell], half)
@@ -147,6 +114,7 @@ def _row(group: Group, cell: Cell, half: str) -> dict[str, Any]:
         "boxed": 100 * rates["boxed"],
         "truncated": 100 * rates["truncated"],
         "tokens": rates["tokens"],
+        "spent": cell.tokens_per_problem,
         "timeouts": rates["flags"]["timeout"] + rates["flags"]["error"],
         "graders_disagree": int(rows["graders_disagree"].sum()) if "graders_disagree" in rows else None,
         "seconds": cell.seconds,
@@ -200,7 +168,7 @@ def baseline(group: Group, cell: Cell, name: str) -> Cell | None:
     if cell.method in (name, "none"):
         return None
     found = [c for c in group.cells if c.method == name and (c.seed == cell.seed or name == "none")]
-    found.sort(key=lambda c: (c.variant != cell.variant, c.seed != cell.seed))
+    found.sort(key=lambda c: (c.aggregate != cell.aggregate, c.variant != cell.variant, c.seed != cell.seed))
     return found[0] if found else None
 
 
@@ -208,13 +176,6 @@ def _halves(group: Group) -> list[str]:
     """Return the halves that exist: both where some problems were held out, else all."""
     split = any(cell.optimised_ids and set(cell.samples["problem_id"]) - cell.optimised_ids for cell in group.cells)
     return list(HALVES) if split else ["all"]
-
-
-def _restrict(samples: pd.DataFrame, optimised: frozenset[str], half: str) -> pd.DataFrame:
-    if half == "all":
-        return samples
-    inside = samples["problem_id"].isin(optimised)
-    return samples[inside if half == "optimised" else ~inside]
 
 
 def _place(cell: Cell) -> tuple[int, str, int]:

@@ -1,0 +1,87 @@
+"""Accuracy under the settings of an ablation: numbers on an axis, names as rows of dots, and tokens spent."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from ttsv.figures.curves import WIDTH, baseline, finish, height, lines_with_intervals, styles
+from ttsv.figures.style import figure
+
+
+def accuracy_against(frame: pd.DataFrame, none: float | None, name: str, title: str, path: Path) -> None:
+    """Draw accuracy against a number with 95 % intervals, a line per method; the model alone is a dashed line.
+
+    ``frame``: ``label`` (the method), ``x``, ``accuracy``, ``low``, ``high`` (percent). ``name`` says what the number is.
+    """
+    with figure(path, WIDTH, height(frame["label"].unique())) as drawn:
+        panel = drawn.subplots()
+        lines_with_intervals(panel, frame, "x")
+        baseline(panel, none)
+        finish(drawn, panel, title, name, "accuracy, %")
+        panel.xaxis.set_major_locator(FixedLocator(sorted(frame["x"].unique())))
+
+
+def dots(frame: pd.DataFrame, none: float | None, title: str, path: Path) -> None:
+    """Draw accuracy with 95 % intervals, a row per setting from the top down, a dot per method; the model alone is a dashed line.
+
+    ``frame``: ``label`` (the method), ``setting`` (its rows in the order in which they come up), ``accuracy``, ``low``, ``high`` (percent).
+    """
+    settings, looks = list(dict.fromkeys(frame["setting"])), styles(frame["label"])
+    with figure(path, 5.2, 1.1 + 0.1 * len(settings) * (1 + len(looks))) as drawn:
+        panel = drawn.subplots()
+        for place, (label, line) in enumerate(frame.groupby("label", sort=False)):
+            colour, marker = looks[str(label)]
+            aside = 0.22 * (place - (len(looks) - 1) / 2)
+            panel.errorbar(
+                line["accuracy"],
+                [settings.index(setting) + aside for setting in line["setting"]],
+                xerr=(line["accuracy"] - line["low"], line["high"] - line["accuracy"]),
+                color=colour,
+                marker=marker,
+                linestyle="",
+                elinewidth=0.8,
+                capsize=1.5,
+                label=str(label),
+            )
+        baseline(panel, none, vertical=True)
+        finish(drawn, panel, title, "accuracy, %", "")
+        panel.set_yticks(np.arange(len(settings)), settings)
+        panel.set_ylim(len(settings) - 0.5, -0.5)
+        panel.grid(axis="x", color="0.9", linewidth=0.6)
+        panel.set_axisbelow(True)
+
+
+def accuracy_by_tokens(frame: pd.DataFrame, title: str, path: Path) -> None:
+    """Draw accuracy with 95 % intervals against the tokens spent per problem, on a logarithmic axis.
+
+    ``frame``: ``label`` (method and setting), ``tokens``, ``accuracy``, ``low``, ``high`` (percent).
+    """
+    looks = styles(frame["label"])
+    with figure(path, 5.6, height(looks)) as drawn:
+        panel = drawn.subplots()
+        for row in frame.to_dict("records"):
+            colour, marker = looks[str(row["label"])]
+            spread = ([row["accuracy"] - row["low"]], [row["high"] - row["accuracy"]])
+            panel.errorbar(
+                [row["tokens"]],
+                [row["accuracy"]],
+                yerr=spread,
+                color=colour,
+                marker=marker,
+                linestyle="",
+                markersize=5,
+                elinewidth=0.8,
+                capsize=2,
+                label=str(row["label"]),
+            )
+        finish(drawn, panel, title, "tokens spent per problem", "accuracy, %")
+        panel.set_xscale("log")
+        low, high = frame["tokens"].min() / 1.5, frame["tokens"].max() * 1.5
+        steps = np.array([m * 10.0**e for e in range(0, 9) for m in (1, 2, 5)])
+        steps = steps[(steps >= low) & (steps <= high)]
+        panel.set_xlim(low, high)
+        panel.xaxis.set_major_locator(FixedLocator(steps))
+        panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        panel.xaxis.set_minor_locator(NullLocator())
