@@ -24,7 +24,7 @@ from wandb_server import serving
 
 from ttsv.figures.style import figure
 from ttsv.records import UserError
-from ttsv.report import read_study
+from ttsv.study import read_study
 from ttsv.tables import comparison
 from ttsv.tracking import WandbMirror
 from ttsv.upload import main

@@ -71,6 +71,7 @@ class Cell:
             "variant": self._variant() if adapts else "",
             "adapt_task": self.names["adapt_task"] if adapts else "",
             "at_update": plain["at_update"],
+            "aggregate": plain["aggregate"],
             "method": self.method.name,
             "seed": plain["seed"],
             "limit": plain["limit"],

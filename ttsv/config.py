@@ -37,6 +37,7 @@ class _Root:
     adapt_on: Literal["all", "first_half", "second_half"]
     at_update: Annotated[int, Field(ge=0)] | None
     keep_weights: bool
+    aggregate: Literal["mean", "majority"]
     measure: Literal["activations"] | None
     stop_after: Literal["adapt", "generate"] | None
 

@@ -17,9 +17,9 @@ from typing import Any, Literal, Protocol
 import pandas as pd
 
 from ttsv.records import UserError
-from ttsv.report import read_cell, read_study
 from ttsv.store import digest
-from ttsv.tables import BASELINES, Group, comparison
+from ttsv.study import Group, read_cell, read_study
+from ttsv.tables import BASELINES, comparison
 
 log = logging.getLogger(__name__)
 
