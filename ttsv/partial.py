@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ttsv.records import Completion, UserError
-from ttsv.store import write_atomically
+from ttsv.store import digest, write_atomically
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class Partial:
         """Keep a finished batch and the seconds it took."""
         self.folder.mkdir(exist_ok=True)
         content = {"seconds": seconds, "completions": [asdict(c) for c in completions]}
-        write_atomically(self.folder / f"batch_{len(self._files()):05d}.json", json.dumps(content))
+        checked = {"content": content, "digest": digest(content)}
+        write_atomically(self.folder / f"batch_{len(self._files()):05d}.json", json.dumps(checked))
 
     def completions(self) -> dict[tuple[str, int], Completion]:
         """Return what is finished, by problem id and sample.
@@ -46,7 +47,10 @@ class _Batch:
 
 def _read(file: Path) -> _Batch:
     try:
-        content = json.loads(file.read_text())
+        checked = json.loads(file.read_text())
+        content = checked["content"]
+        if digest(content) != checked["digest"]:
+            raise ValueError("its content is not what was written")
         rows = [Completion(**{**row, "token_ids": tuple(row["token_ids"])}) for row in content["completions"]]
         return _Batch(rows, float(content["seconds"]))
     except (ValueError, KeyError, TypeError) as error:

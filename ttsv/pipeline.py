@@ -20,7 +20,7 @@ from ttsv.lm_eval.harness import lm_eval
 from ttsv.lm_eval.task import LMEvalTask
 from ttsv.methods.base import Setting
 from ttsv.models import LanguageModel, Source, open_source, resolve_device, resolve_dtype
-from ttsv.prompts import render_prompts
+from ttsv.prompts import ChatTemplate, render_prompts
 from ttsv.provenance import collect
 from ttsv.records import Problem, Prompt, UserError
 from ttsv.store import Outcome, Store, digest, record_name, slug, write_atomically
@@ -94,6 +94,10 @@ def prepare(cell: Cell) -> Prepared:
         resolve_dtype(plain["recipe"]["dtype"][use], device) for use in ("adapt", "evaluate")
     )
     refuse_unsupported(cell.engine, cell.method.kind)
+    if not cell.model.thinking and not isinstance(cell.prompt, ChatTemplate):
+        raise UserError(
+            f"model.thinking=false has no effect with prompt={cell.names['prompt']}, whose text is fixed; use prompt=chat or prompt=few_shot"
+        )
     data_dir = _data_dir(cell)
     _require(cell, data_dir)
     loaded = cell.task.read(data_dir)
