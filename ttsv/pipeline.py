@@ -96,7 +96,7 @@ def prepare(cell: Cell) -> Prepared:
     refuse_unsupported(cell.engine, cell.method.kind)
     if not cell.model.thinking and not isinstance(cell.prompt, ChatTemplate):
         raise UserError(
-            f"model.thinking=false has no effect with prompt={cell.names['prompt']}, whose text is fixed; use prompt=chat or prompt=few_shot"
+            f"model.thinking=false has no effect with prompt={cell.names['prompt']}, whose text is fixed; use prompt=chat or few_shot"
         )
     data_dir = _data_dir(cell)
     _require(cell, data_dir)
