@@ -34,7 +34,7 @@ given = scale=$(SCALE) $(model) $(call listed,task,$(TASK)) $(call listed,method
 CLAIMS := table-em table-slot table-reasoning table-llama transfer ablation-length ablation-init training-curves bias-amplification \
   sample-specific quirk-ladder
 
-.PHONY: help setup quickstart reproduce-math500 $(CLAIMS) calibrate audit coverage tables test check format lock clean
+.PHONY: help setup quickstart reproduce-math500 $(CLAIMS) calibrate audit coverage tables test check format lock keep clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -92,3 +92,7 @@ lock: .venv/ready ## resolve the dependencies again into requirements.lock
 
 clean: ## remove results/stages and results/runs (asks first)
 	@read -p "delete results/stages and results/runs? [y/N] " answer && [ "$$answer" = y ] && rm -rf results/stages results/runs
+
+keep: ## copy the tables and figures of finished studies, STUDY="table_em transfer", to where git keeps them: results/<study>/
+	@for study in $(STUDY); do mkdir -p results/$$study && cp results/runs/$$study/summary.md results/$$study/README.md && \
+	  { test ! -d results/runs/$$study/figures || { mkdir -p results/$$study/figures && cp results/runs/$$study/figures/*.png results/$$study/figures/; }; }; done

@@ -22,7 +22,7 @@ def verdicts(frame: pd.DataFrame) -> list[str]:
 def _sentence(row: Mapping[Hashable, Any], name: str, tests: int) -> str:
     where = {
         "all": "on all problems",
-        "optimised": "on the problems it was optimised on",
+        "optimised": "on the optimised half",
         "held-out": "on the held-out half",
     }[row["half"]]
     gain, low, high, p, adjusted = (row[f"{what}_{name}"] for what in ("gain", "gain_low", "gain_high", "p", "p_holm"))
