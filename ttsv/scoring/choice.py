@@ -34,6 +34,7 @@ def letter_of(text: str, bare: bool) -> str | None:
     if not bare:
         match = _GOLD.fullmatch(text.strip())
         return (match["a"] or match["b"]) if match else None
+    text = re.sub(r"\\(?:boxed|mathcal|mathbb)(?![A-Za-z])", " ", text)
     plain = re.sub(
         r"[{}]|\\[,;: !]",
         " ",
@@ -43,6 +44,17 @@ def letter_of(text: str, bare: bool) -> str | None:
         return None  # several letters
     found = _BRACKETED.fullmatch(plain) or _BARE.match(plain)
     return found["letter"].upper() if found else None
+
+
+_LABEL = re.compile(
+    r"\s*(?:\\(?:text|textbf|mathrm|mathbf|textrm)\s*\{\s*\(?[A-E]\)[.:~ ]*\}|\([A-E]\)(?=\s*(?:\\[ ,;:~]|~)|\s+\d))"
+    r"(?:\\[ ,;:!]|\\quad|~|\s|:)*(?=[^\s}])"
+)
+
+
+def without_label(text: str) -> str:
+    r"""Drop the option letter before a value: ``\textbf{(E)}\ 27`` is 27."""
+    return _LABEL.sub("", text, count=1)
 
 
 @dataclass(frozen=True)

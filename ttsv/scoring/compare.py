@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from ttsv.scoring.equations import is_name, stated_value
+from ttsv.scoring.equations import in_the_letters_of, is_name, same_name, stated_value
 from ttsv.scoring.normalize import compact
-from ttsv.scoring.quantity import BasedNumber, Quantity, read_based, read_number, read_quantity
+from ttsv.scoring.quantity import BasedNumber, Quantity, read_based, read_number, read_quantity, read_residue
 from ttsv.scoring.reading import read
 from ttsv.scoring.scalars import Scalars
 from ttsv.scoring.sets import pieces, same_set, subject
 from ttsv.scoring.shape import (
+    Difference,
     Equation,
     Group,
     Inequality,
@@ -63,16 +64,38 @@ class Comparison:
             return self._matrices(gold, answer)
         if isinstance(gold, Ratio) and isinstance(answer, Ratio):
             return self._ratios(gold.parts, answer.parts)
+        gold, answer = _as_fraction(gold), _as_fraction(answer)
         if isinstance(gold, Scalar) and isinstance(answer, Scalar):
             return self.same_scalar(gold.text, answer.text)
         return False
 
     def same_scalar(self, gold: str, answer: str) -> bool:
         """Tell whether two single expressions with their units, signs and bases are equal."""
+        residues = read_residue(gold), read_residue(answer)
+        if residues != (None, None):
+            return self._same_residue(gold, answer)
         left, right = read_based(gold), read_based(answer)
         if left is not None or right is not None:
             return _same_digits(left, gold, right, answer)
         return self._quantities(read_quantity(gold), read_quantity(answer))
+
+    def _same_residue(self, gold: str, answer: str) -> bool:
+        """``10 \\pmod 7`` is ``3 \\pmod 7``, 3 and 10; a modulus may be left out but must not differ."""
+        left, right = read_residue(gold), read_residue(answer)
+        values = left.value if left else gold, right.value if right else answer
+        if self.same_scalar(*values):
+            return left is None or right is None or left.modulus == right.modulus
+        moduli = {residue.modulus for residue in (left, right) if residue}
+        numbers = [read_number(value) for value in values]
+        if len(moduli) != 1 or None in numbers:
+            return False
+        modulus = moduli.pop()
+        reduced = [
+            number is not None and number % modulus == number
+            for number, residue in zip(numbers, (left, right), strict=True)
+            if residue is None
+        ]
+        return all(reduced) and (numbers[0] - numbers[1]) % modulus == 0
 
     def _quantities(self, gold: Quantity, answer: Quantity) -> bool:
         factor = Fraction(1)
@@ -100,7 +123,8 @@ class Comparison:
 
     def _equations(self, gold: Shape, answer: Shape) -> bool:
         if isinstance(gold, Equation) and isinstance(answer, Equation):
-            if is_name(gold.sides[0]) and compact(gold.sides[0]) == compact(answer.sides[0]):
+            answer = in_the_letters_of(gold, answer)
+            if is_name(gold.sides[0]) and same_name(gold.sides[0], answer.sides[0]):
                 return self.same(read(gold.sides[-1]), read(answer.sides[-1]))
             ends = ((gold.sides[0], gold.sides[-1]), (answer.sides[0], answer.sides[-1]))
             return self.scalars.same_equation(*ends) != 0
@@ -111,7 +135,7 @@ class Comparison:
         return value is not None and self.same(gold, read(value))
 
     def _as_sets(self, gold: Shape, answer: Shape) -> bool | None:
-        kinds = (Inequality, UnionOf, Member)
+        kinds = (Inequality, UnionOf, Difference, Member)
         special = any(
             isinstance(shape, kinds) or _is_named_set(shape) or _has_inequality(shape) for shape in (gold, answer)
         )
@@ -204,6 +228,12 @@ class Comparison:
         )
 
 
+def _as_fraction(shape: Shape) -> Shape:
+    if isinstance(shape, Ratio) and len(shape.parts) == 2:
+        return Scalar(rf"\frac{{{shape.parts[0]}}}{{{shape.parts[1]}}}")
+    return shape
+
+
 def _written(text: str, number: Fraction | None) -> str:
     """Spell a plain number so that no parser can take ``1e-5`` for e - 5."""
     if number is None:
@@ -271,7 +301,7 @@ def _named_in_order(left: Sequence[Shape], right: Sequence[Shape]) -> tuple[tupl
             return items[0].items
         if all(isinstance(item, Equation) for item in items):
             names = [compact(item.sides[0]) for item in items if isinstance(item, Equation)]
-            if len(set(names)) == len(names):
+            if len(set(names)) == len(names) and all(name[0] != "\\" for name in names):
                 return tuple(item for _, item in sorted(zip(names, items, strict=True), key=lambda pair: pair[0]))
         return tuple(items)
 
