@@ -3,11 +3,10 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
 from ttsv.scoring.equations import in_the_letters_of, is_name, same_name, stated_value
 from ttsv.scoring.normalize import compact
-from ttsv.scoring.quantity import BasedNumber, Quantity, read_based, read_number, read_quantity, read_residue
+from ttsv.scoring.quantities import Quantities
 from ttsv.scoring.reading import read
 from ttsv.scoring.scalars import Scalars
 from ttsv.scoring.sets import pieces, same_set, subject
@@ -71,55 +70,7 @@ class Comparison:
 
     def same_scalar(self, gold: str, answer: str) -> bool:
         """Tell whether two single expressions with their units, signs and bases are equal."""
-        residues = read_residue(gold), read_residue(answer)
-        if residues != (None, None):
-            return self._same_residue(gold, answer)
-        left, right = read_based(gold), read_based(answer)
-        if left is not None or right is not None:
-            return _same_digits(left, gold, right, answer)
-        return self._quantities(read_quantity(gold), read_quantity(answer))
-
-    def _same_residue(self, gold: str, answer: str) -> bool:
-        """``10 \\pmod 7`` is ``3 \\pmod 7``, 3 and 10; a modulus may be left out but must not differ."""
-        left, right = read_residue(gold), read_residue(answer)
-        values = left.value if left else gold, right.value if right else answer
-        if self.same_scalar(*values):
-            return left is None or right is None or left.modulus == right.modulus
-        moduli = {residue.modulus for residue in (left, right) if residue}
-        numbers = [read_number(value) for value in values]
-        if len(moduli) != 1 or None in numbers:
-            return False
-        modulus = moduli.pop()
-        reduced = [
-            number is not None and number % modulus == number
-            for number, residue in zip(numbers, (left, right), strict=True)
-            if residue is None
-        ]
-        return all(reduced) and (numbers[0] - numbers[1]) % modulus == 0
-
-    def _quantities(self, gold: Quantity, answer: Quantity) -> bool:
-        factor = Fraction(1)
-        if gold.unit and answer.unit and gold.unit.known and answer.unit.known:
-            if gold.unit.dimension != answer.unit.dimension:
-                return False
-            factor = answer.unit.factor / gold.unit.factor
-        if gold.percent != answer.percent:
-            part, whole = (gold, answer) if gold.percent else (answer, gold)
-            return self._cores(part.core, whole.core, Fraction(1)) or self._cores(part.core, whole.core, Fraction(100))
-        return self._cores(gold.core, answer.core, factor)
-
-    def _cores(self, gold: str, answer: str, factor: Fraction) -> bool:
-        left, right = read_number(gold), read_number(answer)
-        if left is not None and right is not None:
-            return self._close(left, right * factor)
-        gold, answer = _written(gold, left), _written(answer, right)
-        scaled = answer if factor == 1 else rf"({answer})\cdot\frac{{{factor.numerator}}}{{{factor.denominator}}}"
-        return self.scalars.equal(gold, scaled)
-
-    def _close(self, gold: Fraction, answer: Fraction) -> bool:
-        if self.relative_tolerance is None:
-            return gold == answer
-        return abs(gold - answer) <= Fraction(self.relative_tolerance) * abs(gold)
+        return Quantities(self.scalars, self.relative_tolerance).same(gold, answer)
 
     def _equations(self, gold: Shape, answer: Shape) -> bool:
         if isinstance(gold, Equation) and isinstance(answer, Equation):
@@ -234,16 +185,6 @@ def _as_fraction(shape: Shape) -> Shape:
     return shape
 
 
-def _written(text: str, number: Fraction | None) -> str:
-    """Spell a plain number so that no parser can take ``1e-5`` for e - 5."""
-    if number is None:
-        return text
-    sign = "-" if number < 0 else ""
-    if number.denominator == 1:
-        return f"{sign}{abs(number.numerator)}"
-    return rf"{sign}\frac{{{abs(number.numerator)}}}{{{number.denominator}}}"
-
-
 def _same_words(gold: Shape, answer: Shape) -> bool:
     left, right = _letters(gold), _letters(answer)
     return left is not None and left == right
@@ -256,14 +197,6 @@ def _letters(shape: Shape) -> str | None:
     plain = re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", text).lower()
     plain = re.sub(r"^\s*(?:the|an?)\s+", "", plain)
     return re.sub(r"[^a-z0-9+/<>=-]", "", plain).removesuffix("s") or None
-
-
-def _same_digits(left: BasedNumber | None, gold: str, right: BasedNumber | None, answer: str) -> bool:
-    if left is not None and right is not None:
-        return left.base == right.base and left.digits.lstrip("0") == right.digits.lstrip("0")
-    based, other = (left, answer) if left is not None else (right, gold)
-    assert based is not None
-    return based.digits.lstrip("0") == re.sub(r"[\s,()]", "", other).upper().lstrip("0")
 
 
 def _same_brackets(gold: Group, answer: Group) -> bool:

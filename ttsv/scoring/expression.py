@@ -13,7 +13,7 @@ from fractions import Fraction
 from ttsv.scoring.extract import matching_brace
 from ttsv.scoring.normalize import UnreadableError, matching_parenthesis
 from ttsv.scoring.notation import readable
-from ttsv.scoring.vocabulary import ACCENTS, COMMANDS, FUNCTIONS, LETTERS, NOT_SYMBOLS, STRUCTURE, Symbols
+from ttsv.scoring.vocabulary import ACCENTS, COMMANDS, FUNCTIONS, NOT_SYMBOLS, STRUCTURE, Symbols
 
 MAX_TOKENS = 600
 _TOKEN = re.compile(

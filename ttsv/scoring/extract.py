@@ -27,6 +27,7 @@ _CLAUSE_END = re.compile(
 _MATH_SPAN = re.compile(r"\$\$(?P<dd>.+?)\$\$|\$(?P<d>.+?)(?<!\\)\$|\\\((?P<p>.+?)\\\)|\\\[(?P<b>.+?)\\\]", re.DOTALL)
 _JOINER = re.compile(r"\s*(?:,|;|and|or|,\s*and|,\s*or)\s*", re.IGNORECASE)
 _SENTENCE_LENGTH = 2000
+_LINE_LENGTH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,8 @@ def _nonempty(answer: str, source: Source, why: str) -> Extraction:
 
 
 def _last_sentence(text: str) -> Extraction:
-    hashes = [m for m in _HASHES.finditer(text) if _NUMBER_LIKE.fullmatch(m["answer"].strip())]
+    lines = [match for match in _HASHES.finditer(text) if match.end() - match.start("answer") <= _LINE_LENGTH]
+    hashes = [match for match in lines if _NUMBER_LIKE.fullmatch(match["answer"].strip())]
     sentences = list(_SENTENCE.finditer(text))
     if hashes and (not sentences or hashes[-1].start() > sentences[-1].start()):
         return _nonempty(hashes[-1]["answer"].strip(" *"), "sentence", "line of ####")

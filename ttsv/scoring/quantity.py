@@ -152,7 +152,7 @@ def read_based(text: str) -> BasedNumber | None:
 
 def _only_letter_digits(digits: str, base: int) -> bool:
     """Tell ``AB_{12}``, a number, from ``x_1`` and ``AB_1``, names."""
-    return len(digits) > 1 and all("A" <= digit and ord(digit) - ord("A") + 10 < base for digit in digits)
+    return len(digits) > 1 and all(digit >= "A" and ord(digit) - ord("A") + 10 < base for digit in digits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,10 @@ def pieces(shape: Shape) -> list[Piece] | None:
         return _inequality(shape)
     if isinstance(shape, Difference):
         return _minus(pieces(shape.whole), pieces(shape.removed))
+    return _joined(shape)
+
+
+def _joined(shape: Shape) -> list[Piece] | None:
     if isinstance(shape, Listing) and all(isinstance(part, Inequality) for part in shape.items) and _all_hold(shape):
         return _common([pieces(part) for part in shape.items])
     parts = shape.parts if isinstance(shape, UnionOf) else shape.items if isinstance(shape, Listing) else ()

@@ -25,7 +25,9 @@ _FUNCTIONS = (
     "arcsin|arccos|arctan|arsinh|arcosh|artanh|sin|cos|tan|cot|sec|csc|ln|log|exp|gcd|lcm|sinh|cosh|tanh|max|min"
 )
 
-LAYOUT: list[tuple[re.Pattern[str], str]] = [
+Rule = tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
+
+LAYOUT: list[Rule] = [
     (re.compile(r"(?<!\\)\\[()]|(?<!\\)\\\](?!\w)|(?<!\\)\\\[(?!\d+(?:pt|ex|em|mm)\])"), " "),  # \( \) \[ \]
     (re.compile(r"(?<!\\)\$"), " "),
     (re.compile(r"(?<=\d)(?:\{,\}|,(?:\s*\\!)+|\\,|\\;|\\ |~|\u202f|\u2009)\s*(?=\d{3}(?!\d))"), ""),  # thousands
@@ -42,9 +44,10 @@ LAYOUT: list[tuple[re.Pattern[str], str]] = [
 ]  # fmt: skip
 
 _SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-_POWER = r"(?:\s*\^\s*(?:\{\s*-?\d\s*\}|-?\d))?"
+# Possessive quantifiers: a run of units must not be split in more than one way.
+_POWER = r"(?:\s*+\^\s*+(?:\{\s*+-?\d\s*+\}|-?\d))?+"
 _UNIT = rf"\\(?:text|mathrm)\s*\{{[^{{}}]*\}}{_POWER}"
-_UNITS = rf"(?<=[\d}})])(?!\s*\\mathrm\s*\{{\s*[ied]\s*\}}\s*$)(?:\s*(?:/|\\cdot|\\times)?\s*{_UNIT})+$"
+_UNITS = rf"(?<=[\d}})])(?!\s*\\mathrm\s*\{{\s*[ied]\s*\}}\s*$)(?:\s*+(?:/|\\cdot|\\times)?+\s*+{_UNIT})++$"
 
 _DECLARED = r"[A-Za-z](?:\s*,\s*[A-Za-z])*\s*\\in\s*\\mathbb\{[A-Z]\}(?:\s*[_^]\s*(?:\{[^{}]*\}|[+*]))?"
 CLAUSE = re.compile(
@@ -54,7 +57,7 @@ CLAUSE = re.compile(
 )
 r"""What is said about the letters after the answer: ``, k \in \mathbb{Z}``, ``\text{ for all } x``."""
 
-SYNONYMS: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
+SYNONYMS: list[Rule] = [
     (re.compile(r"\\(?:[dtc]|nice|s)frac(?![A-Za-z])"), r"\\frac"),
     (re.compile(r"\\textdollar(?![A-Za-z])|\bUS\s*\\\$"), r"\\$"),
     (re.compile(r"\\mathbb\s*([A-Z])(?![A-Za-z])"), r"\\mathbb{\1}"),
