@@ -14,7 +14,7 @@ _WRAPPED = re.compile(
 )
 _BRACKETED = re.compile(r"\s*\$?\s*\(\s*(?P<letter>[A-Za-z])\s*\)(?P<rest>.*)", re.DOTALL)
 _BARE = re.compile(
-    r"\s*(?:\*\*|\$|(?i:option|choice|answer)\s*:?\s*)*\s*\(?(?P<letter>[A-Za-z])\s*(?:$|\*\*|[).:,$]|\s(?![-+*/^=a-z]))",
+    r"\s*(?:\*\*|\$|(?i:(?:the\s+)?(?:option|choice|answer)(?:\s+is)?)\s*:?\s*)*\s*\(?(?P<letter>[A-Za-z])\s*(?:$|\*\*|[).:,$]|\s(?![-+*/^=a-z]))",
     re.DOTALL,
 )
 _GOLD = re.compile(

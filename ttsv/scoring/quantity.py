@@ -171,10 +171,13 @@ def read_residue(text: str) -> Residue | None:
 
 def read_quantity(text: str) -> Quantity:
     """Take percent sign, degree, currency and unit off an expression; the core is everything else."""
-    text, percent = _take(text.strip(), r"(?:\\%|\\text\{\s*(?:\\%\s*|per ?cent(?:age)?)\s*\}|\s*\bper ?cent\b)\s*$")
+    text, percent = _take(
+        text.strip(),
+        r"(?:\\%\s*(?:\\text\{\s*of\b[^{}]*\})?|\\text\{\s*(?:\\%\s*|per ?cent(?:age)?)\s*\}|\s*\bper ?cent\b)\s*$",
+    )
     if _ANGLE_ARGUMENT.search(text):
         return Quantity(text, None, percent)
-    text, degree = _take(text, r"\\degree\s*$|\\text\{\s*degrees?\s*\}\s*$|(?<=\d)\s*degrees?$")
+    text, degree = _take(text, r"\\degree\s*[CF]?\s*$|\\text\{\s*degrees?\s*\}\s*$|(?<=\d)\s*degrees?$")
     if degree:
         return Quantity(text, None, percent)
     text, currency = _currency(text)

@@ -212,7 +212,7 @@ def _untransposed(text: str) -> Matrix | None:
     cells = tuple(tuple(read(cell) for cell in split(row, re.compile("&"))[0]) for row in rows)
     if factor:
         cells = tuple(tuple(read(f"({factor})({cell})") for cell in split(row, re.compile("&"))[0]) for row in rows)
-    determinant = match["name"].startswith("v") or text.startswith("|")
+    determinant = match["name"].lower().startswith("v") or text.startswith("|")
     return Matrix(cells, "determinant" if determinant else "matrix")
 
 

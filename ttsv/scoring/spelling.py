@@ -93,6 +93,7 @@ SYNONYMS: list[Rule] = [
     (re.compile(rf"\\(?:operatorname\*?|text)\s*\{{\s*({_FUNCTIONS})\s*\}}"), r"\\\1 "),
     (re.compile(r"\\operatorname\*?\s*(?=\{)"), r"\\text"),
     (re.compile(r"\\text\s*\{((?=[^{}]*\d)(?:[a-z]\s*=)?[^{}A-Za-z]*)\}"), r" \1 "),  # \text{809}, \text{x = 5}
+    (re.compile(r"^\s*\\text\s*\{\s*([-+]?[\d.,/]*\d)\s+([a-z][a-z ]*)\}\s*$"), r"\1\\text{ \2}"),  # \text{7 days}
     (re.compile(r"(?<=\d)\s*\^\s*\{\s*\\text\s*\{\s*(?:st|nd|rd|th)\s*\}\s*\}"), ""),
     *[
         (re.compile(rf"(?<=[\d}}])\s*(\\text\s*\{{\s*)?{word}s?(?![a-z])"), rf"\\times 10^{{{power}}}\1")
