@@ -61,10 +61,8 @@ def _records(path: Path) -> Iterator[object]:
             continue
         try:
             yield json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(
-                f"{path}, line {number}: expected a JSON object, got {line[:60]!r} ({error.msg})"
-            ) from error
+        except (ValueError, RecursionError) as error:  # more digits than Python reads are a ValueError too
+            raise UserError(f"{path}, line {number}: expected a JSON object, got {line[:60]!r} ({error})") from error
 
 
 def _rows(path: Path, index: int, record: object, gold_key: str, completion_key: str) -> list[Row]:
@@ -86,15 +84,14 @@ def _rows(path: Path, index: int, record: object, gold_key: str, completion_key:
         raise UserError(
             f"{place}: {completion_key!r} must be a string or a list of strings, got {type(texts).__name__}"
         )
-    if len(texts) == 1:
-        return [Row(index, None, gold, texts[0])]
+    if len(texts) < 2:
+        return [Row(index, None, gold, *(texts or [""]))]  # no completion is no answer, and counts
     return [Row(index, sample, gold, text) for sample, text in enumerate(texts)]
 
 
 def write_verdicts(path: Path, rows: Sequence[Row], verdicts: Sequence[Verdict]) -> None:
     """Write one JSON line per row, through a temporary file so that a cut-off run leaves no half file."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
     with temporary.open("w", encoding="utf-8") as file:
         for row, verdict in zip(rows, verdicts, strict=True):
             sample = {} if row.sample is None else {"sample": row.sample}
@@ -117,8 +114,18 @@ def summary(verdicts: Sequence[Verdict]) -> str:
 
 
 def regrade_file(path: Path, gold_key: str, completion_key: str, out: Path, grader: Grader) -> list[Verdict]:
-    """Grade a file of completions and write the verdicts; returns them in the order of the rows."""
+    """Grade a file of completions and write the verdicts; returns them in the order of the rows.
+
+    Raises:
+        UserError: if the file cannot be used, or the verdicts not be written.
+    """
     rows = read_rows(path, gold_key, completion_key)
+    if out.is_dir() or out.resolve() == path.resolve():
+        raise UserError(f"--out {out} is {'a folder' if out.is_dir() else 'the file to be graded'}; name another file")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}; give --out another place") from error
     verdicts = grader.grade([row.gold for row in rows], [row.text for row in rows])
     write_verdicts(out, rows, verdicts)
     return verdicts
@@ -149,6 +156,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace) -> str:
     """Carry out the command and return what it prints."""
+    if not arguments.path.exists():
+        raise UserError(f"cannot read {arguments.path}: there is no such file or folder")
     grader = GRADERS[arguments.grader]()
     if arguments.path.is_dir() or arguments.path.suffix == ".json":
         return _run_on_records(arguments, grader)
@@ -170,12 +179,12 @@ def _run_on_records(arguments: argparse.Namespace, grader: Grader) -> str:
                 f"--explain needs one run; {arguments.path} holds {len(files)}, give one of its .json files"
             )
         return explain(grader, *sample(files[0], arguments.explain))
-    parts = []
+    parts: dict[Path, str] = {}  # the records of one run under several graders become one
     for file in files:
         new, samples = regrade(file, grader)
         verdicts = [Verdict(r["correct"], r["answer"], r["flag"], r["why"]) for r in samples.to_dict("records")]
-        parts.append(f"{new}\n{summary(verdicts)}")
-    return "\n".join([*parts, "python -m ttsv.report makes the tables again"])
+        parts[new] = f"{new}\n{summary(verdicts)}"
+    return "\n".join([*parts.values(), "python -m ttsv.report makes the tables again"])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

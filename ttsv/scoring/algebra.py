@@ -14,9 +14,10 @@ from latex2sympy2_extended.latex2sympy2 import ConversionConfig, latex2sympy
 from math_verify import verify
 
 from ttsv.scoring.evaluate import DIGITS, TooLargeError, UndefinedError, exact, numeric
-from ttsv.scoring.expression import Symbols, rewrite
+from ttsv.scoring.expression import rewrite
 from ttsv.scoring.normalize import UnreadableError, compact, normalize
 from ttsv.scoring.quantity import read_number, read_quantity
+from ttsv.scoring.vocabulary import Symbols
 
 _POINTS = 6
 _CLOSE = mpmath.mpf(10) ** (10 - DIGITS)

@@ -10,8 +10,8 @@ MAX_LOG10 = 40_000.0
 MAX_BARS = 16
 MAX_FACTORIAL = 10_000
 
-_TOWER = re.compile(r"(?:\d+|e|\))(?:\^[{(]*\d+)+")
-_NUMBERS = re.compile(r"\d+")
+_TOWER = re.compile(r"(?:\d+|e|\))(?:\^[{(]*(?:\d+|e(?![A-Za-z])))+")
+_NUMBERS = re.compile(r"\d+|e")
 _FACTORIAL = re.compile(r"(?P<digits>\d+)[)}]*!|\d\^[{(]*(?P<power>\d+)[)}]*!|(?P<chain>!!!)")
 
 
@@ -29,7 +29,7 @@ def refuse_oversized(text: str) -> None:
     if re.search(r"\d[eE][+-]?\d{5,}", plain):
         raise UnreadableError("an exponent too large to evaluate")
     for match in _TOWER.finditer(plain):
-        if _log10_of_tower([int(digits[:18]) for digits in _NUMBERS.findall(match[0])]) > MAX_LOG10:
+        if _log10_of_tower([3 if part == "e" else int(part[:18]) for part in _NUMBERS.findall(match[0])]) > MAX_LOG10:
             raise UnreadableError("a power too large to evaluate")
     for match in _FACTORIAL.finditer(plain):
         if match["chain"] or match["power"] or len(match["digits"]) > 5 or int(match["digits"]) > MAX_FACTORIAL:

@@ -14,7 +14,7 @@ _WRAPPED = re.compile(
 )
 _BRACKETED = re.compile(r"\s*\$?\s*\(\s*(?P<letter>[A-Za-z])\s*\)(?P<rest>.*)", re.DOTALL)
 _BARE = re.compile(
-    r"\s*(?:\*\*|\$|(?i:option|choice|answer)\s*:?\s*)*\s*\(?(?P<letter>[A-Za-z])\s*(?:$|\*\*|[).:,$]|\s(?![-+*/^=a-z]))",
+    r"\s*(?:\*\*|\$|(?i:(?:the\s+)?(?:option|choice|answer)(?:\s+is)?)\s*:?\s*)*\s*\(?(?P<letter>[A-Za-z])\s*(?:$|\*\*|[).:,$]|\s(?![-+*/^=a-z]))",
     re.DOTALL,
 )
 _GOLD = re.compile(
@@ -34,6 +34,7 @@ def letter_of(text: str, bare: bool) -> str | None:
     if not bare:
         match = _GOLD.fullmatch(text.strip())
         return (match["a"] or match["b"]) if match else None
+    text = re.sub(r"\\(?:boxed|mathcal|mathbb)(?![A-Za-z])", " ", text)
     plain = re.sub(
         r"[{}]|\\[,;: !]",
         " ",
@@ -45,13 +46,24 @@ def letter_of(text: str, bare: bool) -> str | None:
     return found["letter"].upper() if found else None
 
 
+_LABEL = re.compile(
+    r"\s*(?:\\(?:text|textbf|mathrm|mathbf|textrm)\s*\{\s*\(?[A-E]\)[.:~ ]*\}|\([A-E]\)(?=\s*(?:\\[ ,;:~]|~)|\s+\d))"
+    r"(?:\\[ ,;:!]|\\quad|~|\s|:)*(?=[^\s}])"
+)
+
+
+def without_label(text: str) -> str:
+    r"""Drop the option letter before a value: ``\textbf{(E)}\ 27`` is 27."""
+    return _LABEL.sub("", text, count=1)
+
+
 @dataclass(frozen=True)
 class ChoiceGrader:
     """Grades tasks whose gold answers are option letters; the letters of ``options`` are the valid answers."""
 
     options: str = "ABCDEFGHIJ"
     name: str = "choice"
-    version: int = 1
+    version: int = 2
 
     def grade(self, golds: Sequence[str], texts: Sequence[str]) -> list[Verdict]:
         """See :class:`ttsv.scoring.base.Grader`."""

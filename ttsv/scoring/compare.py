@@ -3,15 +3,15 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
-from ttsv.scoring.equations import is_name, stated_value
+from ttsv.scoring.equations import in_the_letters_of, is_name, same_name, stated_value
 from ttsv.scoring.normalize import compact
-from ttsv.scoring.quantity import BasedNumber, Quantity, read_based, read_number, read_quantity
+from ttsv.scoring.quantities import Quantities
 from ttsv.scoring.reading import read
 from ttsv.scoring.scalars import Scalars
 from ttsv.scoring.sets import pieces, same_set, subject
 from ttsv.scoring.shape import (
+    Difference,
     Equation,
     Group,
     Inequality,
@@ -63,44 +63,19 @@ class Comparison:
             return self._matrices(gold, answer)
         if isinstance(gold, Ratio) and isinstance(answer, Ratio):
             return self._ratios(gold.parts, answer.parts)
+        gold, answer = _as_fraction(gold), _as_fraction(answer)
         if isinstance(gold, Scalar) and isinstance(answer, Scalar):
             return self.same_scalar(gold.text, answer.text)
         return False
 
     def same_scalar(self, gold: str, answer: str) -> bool:
         """Tell whether two single expressions with their units, signs and bases are equal."""
-        left, right = read_based(gold), read_based(answer)
-        if left is not None or right is not None:
-            return _same_digits(left, gold, right, answer)
-        return self._quantities(read_quantity(gold), read_quantity(answer))
-
-    def _quantities(self, gold: Quantity, answer: Quantity) -> bool:
-        factor = Fraction(1)
-        if gold.unit and answer.unit and gold.unit.known and answer.unit.known:
-            if gold.unit.dimension != answer.unit.dimension:
-                return False
-            factor = answer.unit.factor / gold.unit.factor
-        if gold.percent != answer.percent:
-            part, whole = (gold, answer) if gold.percent else (answer, gold)
-            return self._cores(part.core, whole.core, Fraction(1)) or self._cores(part.core, whole.core, Fraction(100))
-        return self._cores(gold.core, answer.core, factor)
-
-    def _cores(self, gold: str, answer: str, factor: Fraction) -> bool:
-        left, right = read_number(gold), read_number(answer)
-        if left is not None and right is not None:
-            return self._close(left, right * factor)
-        gold, answer = _written(gold, left), _written(answer, right)
-        scaled = answer if factor == 1 else rf"({answer})\cdot\frac{{{factor.numerator}}}{{{factor.denominator}}}"
-        return self.scalars.equal(gold, scaled)
-
-    def _close(self, gold: Fraction, answer: Fraction) -> bool:
-        if self.relative_tolerance is None:
-            return gold == answer
-        return abs(gold - answer) <= Fraction(self.relative_tolerance) * abs(gold)
+        return Quantities(self.scalars, self.relative_tolerance).same(gold, answer)
 
     def _equations(self, gold: Shape, answer: Shape) -> bool:
         if isinstance(gold, Equation) and isinstance(answer, Equation):
-            if is_name(gold.sides[0]) and compact(gold.sides[0]) == compact(answer.sides[0]):
+            answer = in_the_letters_of(gold, answer)
+            if is_name(gold.sides[0]) and same_name(gold.sides[0], answer.sides[0]):
                 return self.same(read(gold.sides[-1]), read(answer.sides[-1]))
             ends = ((gold.sides[0], gold.sides[-1]), (answer.sides[0], answer.sides[-1]))
             return self.scalars.same_equation(*ends) != 0
@@ -111,7 +86,7 @@ class Comparison:
         return value is not None and self.same(gold, read(value))
 
     def _as_sets(self, gold: Shape, answer: Shape) -> bool | None:
-        kinds = (Inequality, UnionOf, Member)
+        kinds = (Inequality, UnionOf, Difference, Member)
         special = any(
             isinstance(shape, kinds) or _is_named_set(shape) or _has_inequality(shape) for shape in (gold, answer)
         )
@@ -204,14 +179,10 @@ class Comparison:
         )
 
 
-def _written(text: str, number: Fraction | None) -> str:
-    """Spell a plain number so that no parser can take ``1e-5`` for e - 5."""
-    if number is None:
-        return text
-    sign = "-" if number < 0 else ""
-    if number.denominator == 1:
-        return f"{sign}{abs(number.numerator)}"
-    return rf"{sign}\frac{{{abs(number.numerator)}}}{{{number.denominator}}}"
+def _as_fraction(shape: Shape) -> Shape:
+    if isinstance(shape, Ratio) and len(shape.parts) == 2:
+        return Scalar(rf"\frac{{{shape.parts[0]}}}{{{shape.parts[1]}}}")
+    return shape
 
 
 def _same_words(gold: Shape, answer: Shape) -> bool:
@@ -226,14 +197,6 @@ def _letters(shape: Shape) -> str | None:
     plain = re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", text).lower()
     plain = re.sub(r"^\s*(?:the|an?)\s+", "", plain)
     return re.sub(r"[^a-z0-9+/<>=-]", "", plain).removesuffix("s") or None
-
-
-def _same_digits(left: BasedNumber | None, gold: str, right: BasedNumber | None, answer: str) -> bool:
-    if left is not None and right is not None:
-        return left.base == right.base and left.digits.lstrip("0") == right.digits.lstrip("0")
-    based, other = (left, answer) if left is not None else (right, gold)
-    assert based is not None
-    return based.digits.lstrip("0") == re.sub(r"[\s,()]", "", other).upper().lstrip("0")
 
 
 def _same_brackets(gold: Group, answer: Group) -> bool:
@@ -271,7 +234,7 @@ def _named_in_order(left: Sequence[Shape], right: Sequence[Shape]) -> tuple[tupl
             return items[0].items
         if all(isinstance(item, Equation) for item in items):
             names = [compact(item.sides[0]) for item in items if isinstance(item, Equation)]
-            if len(set(names)) == len(names):
+            if len(set(names)) == len(names) and all(name[0] != "\\" for name in names):
                 return tuple(item for _, item in sorted(zip(names, items, strict=True), key=lambda pair: pair[0]))
         return tuple(items)
 

@@ -8,12 +8,12 @@ numbers become exact, products between brackets are written out, bare function a
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from fractions import Fraction
 
 from ttsv.scoring.extract import matching_brace
 from ttsv.scoring.normalize import UnreadableError, matching_parenthesis
-from ttsv.scoring.vocabulary import ACCENTS, COMMANDS, FUNCTIONS, LETTERS, NOT_SYMBOLS, STRUCTURE, with_commands
+from ttsv.scoring.notation import readable
+from ttsv.scoring.vocabulary import ACCENTS, COMMANDS, FUNCTIONS, NOT_SYMBOLS, STRUCTURE, Symbols
 
 MAX_TOKENS = 600
 _TOKEN = re.compile(
@@ -23,30 +23,9 @@ _TOKEN = re.compile(
 )
 
 
-@dataclass
-class Symbols:
-    """Gives every variable name its letter; shared by the two sides of a comparison."""
-
-    letters: dict[str, str] = field(default_factory=dict)
-
-    def letter(self, name: str) -> str:
-        """Return the letter that stands for a name; a plain letter stands for itself where it can."""
-        if name not in self.letters:
-            used = set(self.letters.values())
-            free = [c for c in (name, *LETTERS) if c in LETTERS and c not in used]
-            if not free:
-                raise UnreadableError("too many variables")
-            self.letters[name] = free[0]
-        return self.letters[name]
-
-
 def rewrite(text: str, symbols: Symbols) -> str:
     """Return the explicit form of a scalar. Raises :class:`UnreadableError` for what is not one."""
-    text = with_commands(text)
-    text = re.sub(r"\{\s*([^{}]*?)\s*\\choose\s*([^{}]*?)\s*\}", r"\\binom{\1}{\2}", text)
-    text = re.sub(r"\\(?:cdots|ldots|dots)", r"\\ldots", text).replace(r"\div", "/")
-    text = re.sub(r"\\(?:cdot|times|ast|star)(?![A-Za-z])", "*", text)
-    text = re.sub(r"\\lg(?![A-Za-z])", r"\\log_{10}", text)
+    text = readable(text)
     index_names = r"\sum" in text or r"\prod" in text
     out = "".join(_Writer(text, symbols, index_names).write())
     previous = None
@@ -253,7 +232,8 @@ class _Writer:
         if full == "e":
             written = "e"
         elif full in ("i", r"\imath") and not self.index_names:
-            written = "I"
+            powered = re.compile(r"\s*(?:\^|\*\*)").match(self.text, self.position)
+            written = "{I}" if powered else "I"  # the parser drops the exponent of a bare I
         else:
             written = self.symbols.letter(full)
         self._put(written + " ")

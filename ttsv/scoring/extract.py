@@ -9,22 +9,25 @@ Source = Literal["box", "sentence", "none"]
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
 _UNBRACED_END = re.compile(r"\$|\n|\\\)|\\\]|[,;]\s|\.(?:\s|$)|\s[A-Za-z]{2,}")
 _SENTENCE = re.compile(
-    r"\banswers?\b[*_]*(?:\s+(?:to|of|for)\b[^.\n:=]{0,80}?)?"
-    r"\s*(?:\b(?:is|are|equals|would\s+be|must\s+be|will\s+be)\b|:|=)[*_]*:?",
-    re.IGNORECASE,
+    r"\banswers?\b[*_]*(?:\s+(?:to|of|for)\b[^.\n:=]{0,80}?|\s*\([^()\n]{0,40}\))?"
+    r"\s*(?:\b(?:is|are|equals|becomes|(?:would|must|will|should)\s+be)\b|:|=)[*_]*:?"
+    r"|^[#*_ \t]*(?:the\s+)?final\s+answer[*_ \t]*\n",
+    re.IGNORECASE | re.MULTILINE,
 )
 _FILLER = re.compile(
-    r"^(?:(?:therefore|thus|then|simply|just|equal to|given by|option|choice|indeed)\b,?\s*)+", re.IGNORECASE
+    r"^(?:(?:therefore|thus|then|simply|just|approximately|equal to|given by|option|choice|indeed)\b,?\s*)+",
+    re.IGNORECASE,
 )
 _HASHES = re.compile(r"^####[ \t]*(?P<answer>\S.*)$", re.MULTILINE)
-_NUMBER_LIKE = re.compile(r"[-+$\\ ]*[\d.][\d,./ ]*(?:\\?%)?\s*")
+_NUMBER_LIKE = re.compile(r"[-+$\\ *]*[\d.][\d,./ ]*(?:\\?%)?\s*(?:[a-z]+\s*){0,3}\**\s*")
 _CLAUSE_END = re.compile(
-    r"\.(?=\s|$)|\n|[,;]?\s+(?:because|since|so|as|which|where|hence|when|therefore|but)\b|[!?](?=\s[A-Z]|$)",
+    r"\.(?=\s|$|<\|)|\n|<\||</s>|[,;]?\s+(?:because|since|so|as|which|where|hence|when|therefore|but)\b|[!?](?=\s[A-Z]|$)",
     re.IGNORECASE,
 )
 _MATH_SPAN = re.compile(r"\$\$(?P<dd>.+?)\$\$|\$(?P<d>.+?)(?<!\\)\$|\\\((?P<p>.+?)\\\)|\\\[(?P<b>.+?)\\\]", re.DOTALL)
 _JOINER = re.compile(r"\s*(?:,|;|and|or|,\s*and|,\s*or)\s*", re.IGNORECASE)
 _SENTENCE_LENGTH = 2000
+_LINE_LENGTH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +97,11 @@ def _nonempty(answer: str, source: Source, why: str) -> Extraction:
 
 
 def _last_sentence(text: str) -> Extraction:
-    hashes = [m for m in _HASHES.finditer(text) if _NUMBER_LIKE.fullmatch(m["answer"].strip())]
+    lines = [match for match in _HASHES.finditer(text) if match.end() - match.start("answer") <= _LINE_LENGTH]
+    hashes = [match for match in lines if _NUMBER_LIKE.fullmatch(match["answer"].strip())]
     sentences = list(_SENTENCE.finditer(text))
     if hashes and (not sentences or hashes[-1].start() > sentences[-1].start()):
-        return _nonempty(hashes[-1]["answer"], "sentence", "line of ####")
+        return _nonempty(hashes[-1]["answer"].strip(" *"), "sentence", "line of ####")
     if not sentences:
         return Extraction(None, "none", "no box and no final-answer sentence")
     return _sentence_answer(text[sentences[-1].end() :][:_SENTENCE_LENGTH])

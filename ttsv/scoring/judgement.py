@@ -1,15 +1,16 @@
 """The verdict on one extracted answer, by the conventions; the same code runs in the caller and in the worker."""
 
+import re
 from dataclasses import dataclass
 
 from ttsv.records import Flag
 from ttsv.scoring.bounds import refuse_oversized
-from ttsv.scoring.choice import letter_of
+from ttsv.scoring.choice import letter_of, without_label
 from ttsv.scoring.compare import Comparison
 from ttsv.scoring.normalize import UnreadableError, compact, normalize
-from ttsv.scoring.reading import read
+from ttsv.scoring.reading import THOUSANDS, read
 from ttsv.scoring.scalars import PlainScalars, Scalars, UndecidedError
-from ttsv.scoring.shape import Shape
+from ttsv.scoring.shape import Equation, Group, Listing, Scalar, Shape
 
 __all__ = ["Judgement", "UndecidedError", "judge", "judge_plainly", "judge_with_algebra", "warm_up"]
 
@@ -47,6 +48,8 @@ def judge(gold: str, answer: str, scalars: Scalars, relative_tolerance: float | 
     if letter is not None:
         found = letter_of(answer, bare=True)
         return Judgement(found == letter, "ok", f"letter {found} against {letter}")
+    if without_label(gold) == gold:
+        answer = without_label(answer)
     if gold.strip() == answer.strip():
         return Judgement(True, "ok", "the same text")
     try:
@@ -65,7 +68,7 @@ def judge(gold: str, answer: str, scalars: Scalars, relative_tolerance: float | 
     if compact(expected) == compact(plain):
         return Judgement(True, "ok", "the same expression")
     try:
-        answer_shape = read(plain)
+        answer_shape = read(_commas_as_meant(plain, gold_shape))
         same = Comparison(scalars, relative_tolerance).same(gold_shape, answer_shape)
     except UnreadableError as error:
         return Judgement(False, "unparsed", str(error))
@@ -77,6 +80,15 @@ def _normal(gold: str) -> str:
         return normalize(gold)
     except UnreadableError:
         return gold
+
+
+def _commas_as_meant(answer: str, gold: Shape) -> str:
+    r"""Read commas as the gold answer needs them: ``8,100`` beside two values is two, ``1,000\pi`` beside one is one."""
+    if isinstance(gold, Listing | Group):
+        return answer.replace(",", ", ") if THOUSANDS.fullmatch(answer) else answer
+    if isinstance(gold, Scalar | Equation) and re.search(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])", answer):
+        return re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", answer) if not re.search(r"[(\[]|\\\{", answer) else answer
+    return answer
 
 
 def _reason(same: bool, gold: Shape, answer: Shape) -> str:

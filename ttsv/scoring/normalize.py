@@ -4,7 +4,7 @@ import re
 import unicodedata
 
 from ttsv.scoring.extract import matching_brace
-from ttsv.scoring.spelling import LAYOUT, SUBSCRIPTS, SUPERSCRIPTS, SYNONYMS, UNICODE, VULGAR
+from ttsv.scoring.spelling import CLAUSE, LAYOUT, SUBSCRIPTS, SUPERSCRIPTS, SYNONYMS, UNICODE, VULGAR
 
 MAX_LENGTH = 2000
 MAX_DEPTH = 20
@@ -33,7 +33,7 @@ def normalize(text: str) -> str:
     text = re.sub(
         r"^\\text\s*\{[^{}]*(?:\b(?:is|are|equals)|[:=])\s*\}\s*(?=.)", "", text
     )  # a sentence before the answer
-    text = _brace_arguments(_trim(text))
+    text = _brace_arguments(_trim(CLAUSE.sub("", _with_prefixes(text))))
     check_balance(text)
     return text
 
@@ -41,6 +41,7 @@ def normalize(text: str) -> str:
 def compact(text: str) -> str:
     """Return a normalized text without the spaces that mean nothing, for comparison as a string."""
     text = re.sub(r"(\\[A-Za-z]+) (?=[A-Za-z])|(?<=\d) (?=\d)", "\\1\x00", text)
+    text = re.sub(r"_\s*\{\s*(\w)\s*\}", r"_\1", text)
     return text.replace(" ", "").replace("\x00", " ")
 
 
@@ -86,12 +87,41 @@ def _unwrap(text: str, command: str) -> str:
     return text
 
 
+_INFIX = re.compile(r"\\(over|choose|atop)(?![A-Za-z])")
+
+
+def _with_prefixes(text: str) -> str:
+    r"""Write ``{a \over b}`` and ``{n \choose k}`` as ``\frac{a}{b}`` and ``\binom{n}{k}``."""
+    while (match := _INFIX.search(text)) is not None:
+        start, end = _enclosing(text, match.start())
+        name = "frac" if match[1] == "over" else "binom"
+        written = rf"\{name}{{{text[start : match.start()]}}}{{{text[match.end() : end]}}}"
+        text = text[:start] + written + text[end:]
+    return text
+
+
+def _enclosing(text: str, place: int) -> tuple[int, int]:
+    """Bounds of the innermost braced part around a place; of the whole text if there is none."""
+    opened: list[int] = []
+    for match in re.finditer(r"\\.|[{}]", text[:place]):
+        if match[0] == "{":
+            opened.append(match.start())
+        elif match[0] == "}" and opened:
+            opened.pop()
+    if not opened:
+        return 0, len(text)
+    end = matching_brace(text, opened[-1])
+    if end is None:
+        raise UnreadableError("unbalanced braces")
+    return opened[-1] + 1, end
+
+
 def _trim(text: str) -> str:
     """Drop closing punctuation, a leading colon, emphasis marks and braces around everything."""
     previous = None
     while previous != text:
         previous = text
-        text = text.strip(" *").lstrip(":").strip()
+        text = text.strip(' *`"').lstrip(":").removeprefix("=").strip()
         text = re.sub(r"(?<![.\\])[.,;:]$|(?<!\\)\\$", "", text).rstrip()
         if text.startswith("{") and matching_brace(text, 0) == len(text) - 1:
             text = text[1:-1]

@@ -28,14 +28,26 @@ _REPEATING = re.compile(
 _ELLIPSIS = re.compile(r"(?P<whole>\d*)\.(?P<once>\d*?)(?P<rep>\d+?)(?P=rep)+(?:\.{2,3}|\\(?:l|c)?dots)\s*")
 _SIGN = re.compile(r"\s*(?P<sign>[+-]?)\s*")
 _BASE = re.compile(
-    r"\(?(?P<digits>[0-9A-Za-z]+(?:\.[0-9A-Za-z]+)?)\)?\s*_\s*(?:\{\s*(?:\\text\{\s*)?(?P<b1>\w+)\s*\}?\s*\}|(?P<b2>\d+)|\\text\{\s*(?P<b3>\w+)\s*\})"
+    r"\(?(?P<digits>[0-9A-Za-z]+(?:\.[0-9A-Za-z]+)?)\)?\s*_\s*(?:\{\s*\(?\s*(?:\\text\{\s*)?(?P<b1>\w+)\s*\}?\s*\)?\s*\}|(?P<b2>\d+)|\\text\{\s*(?P<b3>\w+)\s*\})"
 )
-_BASE_WORDS = {
-    w: i
-    for i, w in enumerate(
-        ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"], 2
-    )
-} | {"sixteen": 16}
+_UNITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+_TEENS = [
+    "ten",
+    "eleven",
+    "twelve",
+    *(f"{stem}teen" for stem in ("thir", "four", "fif", "six", "seven", "eigh", "nine")),
+]
+_TENS = [f"{stem}ty" for stem in ("twen", "thir", "for", "fif", "six", "seven", "eigh", "nine")]
+NUMBER_WORDS = {word: value for value, word in enumerate([*_UNITS, *_TEENS])} | {
+    f"{tens}-{unit}".removesuffix("-zero"): 10 * ten + one
+    for ten, tens in enumerate(_TENS, 2)
+    for one, unit in enumerate(_UNITS)
+}
+"""The numbers below 100 in words."""
+_BASE_SUFFIX = re.compile(
+    r"\s*(?:_\s*)?(?:\\text\s*\{|[{(])[ ({]*(?:\\text\s*\{)?\s*(?:in )?base[ -]?(?:\}\s*)?(\w+)[ )}]*$"
+)
+_MODULUS = re.compile(r"(?P<value>[^,]+?)\\bmod\s*(?:\{\s*(?P<m1>[1-9]\d{0,17})\s*\}|(?P<m2>[1-9]\d{0,17}))")
 _CURRENCY = {
     "\\$": "dollar",
     "€": "euro",
@@ -127,24 +139,53 @@ def _repeating(whole: str, once: str, period: str) -> Fraction:
 
 def read_based(text: str) -> BasedNumber | None:
     """Read ``204_5``, ``4210_{5}`` or ``52_{\\text{eight}}``; None where no base is stated."""
-    text = re.sub(r"\s*(?:_\s*\{|\\text\s*\{)[ (]*(?:\\text\s*\{)?\s*base[ -]?(\w+)[ )}]*$", r"_{\1}", text.strip())
+    text = _BASE_SUFFIX.sub(r"_{\1}", text.strip())
     match = _BASE.fullmatch(text)
-    if match is None or not re.search(r"\d", match["digits"]):
+    if match is None:
         return None
     name = match["b1"] or match["b2"] or match["b3"]
-    base = int(name) if name.isdigit() and len(name) < 4 else _BASE_WORDS.get(name.lower())
-    return BasedNumber(match["digits"].upper(), base) if base is not None else None
+    base = int(name) if name.isdigit() and len(name) < 4 else NUMBER_WORDS.get(name.lower())
+    if base is None or not (re.search(r"\d", match["digits"]) or _only_letter_digits(match["digits"], base)):
+        return None
+    return BasedNumber(match["digits"].upper(), base)
+
+
+def _only_letter_digits(digits: str, base: int) -> bool:
+    """Tell ``AB_{12}``, a number, from ``x_1`` and ``AB_1``, names."""
+    return len(digits) > 1 and all(digit >= "A" and ord(digit) - ord("A") + 10 < base for digit in digits)
+
+
+@dataclass(frozen=True, slots=True)
+class Residue:
+    r"""A value and its modulus: ``3 \\pmod 7``."""
+
+    value: str
+    modulus: int
+
+
+def read_residue(text: str) -> Residue | None:
+    r"""Read ``3 \\pmod{7}``; None where no modulus is stated."""
+    match = _MODULUS.fullmatch(text)
+    return Residue(match["value"].strip(), int(match["m1"] or match["m2"])) if match else None
 
 
 def read_quantity(text: str) -> Quantity:
     """Take percent sign, degree, currency and unit off an expression; the core is everything else."""
-    text, percent = _take(text.strip(), r"(?:\\%|\\text\{\s*(?:\\%\s*|per ?cent(?:age)?)\s*\}|\s*\bper ?cent\b)\s*$")
-    text, degree = _take(text, r"\\degree\s*$|\\text\{\s*degrees?\s*\}\s*$|(?<=\d)\s*degrees?$")
+    text, percent = _take(
+        text.strip(),
+        r"(?:\\%\s*(?:\\text\{\s*of\b[^{}]*\})?|\\text\{\s*(?:\\%\s*|per ?cent(?:age)?)\s*\}|\s*\bper ?cent\b)\s*$",
+    )
+    if _ANGLE_ARGUMENT.search(text):
+        return Quantity(text, None, percent)
+    text, degree = _take(text, r"\\degree\s*[CF]?\s*$|\\text\{\s*degrees?\s*\}\s*$|(?<=\d)\s*degrees?$")
     if degree:
         return Quantity(text, None, percent)
     text, currency = _currency(text)
     core, unit = _unit(text)
     return Quantity(core, unit or currency, percent)
+
+
+_ANGLE_ARGUMENT = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])[^+]*\\degree$")  # \sin 30^\circ: not a unit
 
 
 def _take(text: str, pattern: str) -> tuple[str, bool]:
@@ -162,6 +203,7 @@ def _currency(text: str) -> tuple[str, Unit | None]:
     return text, None
 
 
+_LIMITS = re.compile(r"\b(?:or (?:more|less|fewer|greater|higher)|than|not|at (?:least|most))\b")
 # Possessive quantifiers: a run of unit words must not be split in more than one way.
 _TEXT_UNIT = re.compile(
     r"(?P<core>.*?[^\s^_])\s*+(?P<unit>(?:(?:\\cdot|/|\\(?!text))?+\s*+\\text\{[^{}]*+\}"
@@ -174,13 +216,16 @@ _WORD_UNIT = re.compile(
 
 def _unit(text: str) -> tuple[str, Unit | None]:
     match = _TEXT_UNIT.fullmatch(text) if text.count(r"\text") <= MAX_UNIT_WORDS else None
-    if match:
+    if match and _LIMITS.search(match["unit"]) is None:
         return match["core"].strip(), read_unit(match["unit"])
     match = _WORD_UNIT.fullmatch(text)
     if match and (unit := read_unit(match["unit"])) is not None:
         long_word = re.fullmatch(r"[A-Za-z]{3,}(?: [A-Za-z]+)*", match["unit"]) is not None
-        if (unit.known and len(match["unit"]) > 1) or (
-            long_word and match["space"] and read_number(match["core"]) is not None
-        ):
+        stands_alone = bool(match["space"]) and read_number(match["core"]) is not None
+        variable = (
+            re.fullmatch(r"[A-Za-z](?:\s*\^.*)?|in|mi|ms", match["unit"]) is not None
+        )  # 3 m^2, 2in, unless set apart
+        set_apart = stands_alone and re.fullmatch(r"m\s*\^.*|in|mi|ms", match["unit"]) is not None
+        if (unit.known and (set_apart or not variable)) or (long_word and stands_alone):
             return match["core"].strip(), unit
     return text, None

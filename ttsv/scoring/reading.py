@@ -5,8 +5,9 @@ from itertools import product
 
 from ttsv.scoring.equations import is_name
 from ttsv.scoring.normalize import UnreadableError, matching_parenthesis
-from ttsv.scoring.quantity import read_quantity
+from ttsv.scoring.quantity import NUMBER_WORDS, read_based, read_quantity
 from ttsv.scoring.shape import (
+    Difference,
     Equation,
     Group,
     Inequality,
@@ -19,8 +20,7 @@ from ttsv.scoring.shape import (
     UnionOf,
     Words,
 )
-
-MAX_ITEMS = 200
+from ttsv.scoring.splitting import MAX_ITEMS, split
 
 _WORD_SEPARATOR = re.compile(
     r"\\text\s*\{\s*,?\s*(?:or|and)\s*\}|(?<![A-Za-z\\])(?:or|and)(?![A-Za-z])|\\(?:lor|vee|land|wedge)(?![A-Za-z])"
@@ -28,7 +28,10 @@ _WORD_SEPARATOR = re.compile(
 _RELATION = re.compile(r"\\(?:le|ge|ne|approx|equiv)(?![A-Za-z])|(?<![:])=|<|>")
 _IN = re.compile(r"\\in(?![A-Za-z])")
 _CUP = re.compile(r"\\cup(?![A-Za-z])")
-_THOUSANDS = re.compile(r"[+-]?(?:\\\$)?\s*\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_DIFFERENCE = re.compile(r"\\(?:setminus|backslash)(?![A-Za-z])|-(?=\s*\\\{)")
+THOUSANDS = re.compile(
+    r"[+-]?(?:\\\$)?\s*\d{1,3}(?:,\d{3})+(?:\.\d+)?(?:\s*(?:\\%|\\degree|\\text\s*\{[^{}]*\}(?:\^\{?\d\}?)?))?"
+)
 _ENVIRONMENT = re.compile(
     r"[\[(|]?\s*\\begin\{(?P<name>[a-zA-Z]*(?:matrix|array))\*?\}(?:\s*\{[lcr|]+\})?"
     r"(?P<body>.*)\\end\{(?P=name)\*?\}\s*[\])|]?"
@@ -44,45 +47,11 @@ def read(text: str) -> Shape:
     text = text.strip(" ")
     if not text:
         raise UnreadableError("empty expression")
-    for reader in (_words, _listing, _union, _membership, _relation, _matrix, _group, _ratio):
+    for reader in (_words, _listing, _union, _difference, _membership, _relation, _matrix, _group, _ratio):
         shape = reader(text)
         if shape is not None:
             return shape
     return _plus_minus(text)
-
-
-_TOKEN = re.compile(r"\\(?:begin|end)\{[A-Za-z*]+\}|\\[A-Za-z]+|\\.|.", re.DOTALL)
-_OPEN = ("{", "(", "[", "\\{", "\\lfloor", "\\lceil", "\\langle")
-_CLOSE = ("}", ")", "]", "\\}", "\\rfloor", "\\rceil", "\\rangle")
-
-
-def top_level(text: str) -> list[bool]:
-    """Tell for each character whether it stands outside all brackets, braces and environments."""
-    depth, marks = 0, [False] * len(text)
-    for match in _TOKEN.finditer(text):
-        token = match[0]
-        if token in _CLOSE or token.startswith("\\end{"):
-            depth -= 1
-        elif token in _OPEN or token.startswith("\\begin{"):
-            depth += 1
-        else:
-            marks[match.start()] = depth == 0
-    return marks
-
-
-def split(text: str, separator: re.Pattern[str]) -> tuple[list[str], list[str]]:
-    """Split at the separators that stand outside all brackets; return the parts and the separators."""
-    marks = top_level(text)
-    parts, found, position = [], [], 0
-    for match in separator.finditer(text):
-        if marks[match.start()]:
-            parts.append(text[position : match.start()].strip())
-            found.append(match[0])
-            position = match.end()
-    parts.append(text[position:].strip())
-    if len(parts) > MAX_ITEMS:
-        raise UnreadableError(f"more than {MAX_ITEMS} parts")
-    return parts, found
 
 
 def unwrap_text(text: str) -> str:
@@ -99,6 +68,9 @@ _NAMED_SETS = {
 
 
 def _words(text: str) -> Shape | None:
+    number = NUMBER_WORDS.get(unwrap_text(text).lower())
+    if number is not None:
+        return Scalar(str(number))
     found = _text_answer(text)
     if found is None or found.text.lower() in ("no", "none", "no real", "real"):
         return found
@@ -107,6 +79,8 @@ def _words(text: str) -> Shape | None:
 
 def _text_answer(text: str) -> Words | None:
     if r"\text" in text:
+        if read_based(text) is not None:
+            return None
         whole = re.fullmatch(r"\\text\s*\{([^{}]*)\}", text)
         if whole:
             inside = whole[1].strip()
@@ -130,7 +104,7 @@ _JOINERS = {"and": "and|wedge", "or": "or|vee"}
 def _listing(text: str) -> Shape | None:
     whole = re.fullmatch(r"\\text\s*\{([^{}]*)\}", text)
     text = whole[1].strip() if whole else text
-    if _THOUSANDS.fullmatch(text):
+    if THOUSANDS.fullmatch(text):
         return None
     parts, found = split(text, _WORD_SEPARATOR)
     joiner = next((j for j, words in _JOINERS.items() if found and all(re.search(words, f) for f in found)), ",")
@@ -144,13 +118,13 @@ def _listing(text: str) -> Shape | None:
 
 
 def _comma_parts(text: str) -> list[str]:
-    if _THOUSANDS.fullmatch(text):
+    if THOUSANDS.fullmatch(text):
         return [text]
     pieces, found = split(text, re.compile(r";"))
     if found:
         return [item for piece in pieces for item in _comma_parts(piece)]
     pieces, _ = split(text, re.compile(r",(?=\s)|,\\newrow"))
-    if len(pieces) > 1 and any(_THOUSANDS.fullmatch(piece) for piece in pieces):
+    if len(pieces) > 1 and any(THOUSANDS.fullmatch(piece) for piece in pieces):
         return [item for piece in pieces for item in _comma_parts(piece)]
     pieces, found = split(text, re.compile(r","))
     if found and not all(pieces):
@@ -171,6 +145,11 @@ def _union(text: str) -> UnionOf | None:
     return UnionOf(tuple(read(part) for part in parts)) if found else None
 
 
+def _difference(text: str) -> Difference | None:
+    parts, found = split(text, _DIFFERENCE)
+    return Difference(read(parts[0]), read(parts[1])) if len(found) == 1 and all(parts) else None
+
+
 def _membership(text: str) -> Member | None:
     glued = re.fullmatch(r"(?P<name>[A-Za-z])\s*(?P<interval>\(.*,.*\]|\[.*,.*\))", text)
     if glued and read(glued["interval"]):
@@ -188,35 +167,61 @@ def _relation(text: str) -> Shape | None:
         if len(exact) > 1:
             return Equation(tuple(exact))
         return Equation(tuple(sides[:2])) if is_name(exact[0]) else read(exact[0])
-    if all(operator == "=" for operator in operators):
+    if all(operator in ("=", r"\equiv") for operator in operators):
         if not all(sides):
             raise UnreadableError("an equation lacks a side")
-        return Equation(tuple(sides))
+        return _with_both_signs(sides)
     if r"\equiv" in operators or "=" in operators or not all(sides):
         raise UnreadableError("relations of several kinds")
     return Inequality(tuple(sides), tuple(operators))
 
 
+def _with_both_signs(sides: list[str]) -> Shape:
+    if not re.search(r"\\(?:pm|mp)(?![A-Za-z])", sides[-1]) or re.search("[,;]", sides[-1]):
+        return Equation(tuple(sides))
+    return Listing(tuple(Equation((*sides[:-1], value)) for value in _both_signs(sides[-1])))
+
+
+_TRANSPOSED = re.compile(
+    r"(?P<body>.*[\])}])\s*\^\s*(?:\{\s*(?:T|\\top|\\intercal|\\text\{T\})\s*\}|T|\\top|\\intercal)"
+)
+
+
 def _matrix(text: str) -> Matrix | None:
+    transposed = _TRANSPOSED.fullmatch(text)
+    if transposed is None:
+        return _untransposed(text)
+    whole = read(transposed["body"])
+    if isinstance(whole, Group) and whole.left != "{":
+        return Matrix(tuple((item,) for item in whole.items), "matrix")
+    if not isinstance(whole, Matrix) or len({len(row) for row in whole.rows}) != 1:
+        return None
+    return Matrix(tuple(zip(*whole.rows, strict=True)), whole.kind)
+
+
+def _untransposed(text: str) -> Matrix | None:
     factor, start = "", text.find(r"\begin{")
     if start > 0 and not re.fullmatch(r"\s*[\[(|]\s*", text[:start]):
         factor = re.sub(r"\\(?:cdot|times)\s*$|[\[(]\s*$", "", text[:start].strip()) if text.endswith("}") else ""
         text = text[start:] if factor else text
     match = _ENVIRONMENT.fullmatch(text)
+    factor = "-1" if factor == "-" else factor
     if match is None or r"\begin" in match["body"] or len(split(factor, re.compile("[+]"))[0]) > 1:
         return None
     rows = [row for row in split(match["body"], re.compile(r"\\newrow(?![A-Za-z])"))[0] if row]
     cells = tuple(tuple(read(cell) for cell in split(row, re.compile("&"))[0]) for row in rows)
     if factor:
         cells = tuple(tuple(read(f"({factor})({cell})") for cell in split(row, re.compile("&"))[0]) for row in rows)
-    determinant = match["name"].startswith("v") or text.startswith("|")
+    determinant = match["name"].lower().startswith("v") or text.startswith("|")
     return Matrix(cells, "determinant" if determinant else "matrix")
 
 
+_POINT_NAME = re.compile(r"^[ABD-Z]'?\s*(?=\([^()]*,[^()]*\)$)")  # P(2,4); C(n,k) is a number
 _BRACKETS = re.compile(r"(?P<left>\\\{|\\langle|[(\[\]])(?P<body>.*)(?P<right>\\\}|\\rangle|[)\]\[])", re.DOTALL)
 
 
 def _group(text: str) -> Shape | None:
+    text = _POINT_NAME.sub("", text)
     match = _BRACKETS.fullmatch(text)
     if match is None:
         return None
@@ -231,8 +236,11 @@ def _group(text: str) -> Shape | None:
         return None if left != "<" else Group("<", ">", (read(body),))
     if not all(marks):
         raise UnreadableError("an empty place in a tuple")
-    items = [read(part) for part in marks]
-    return _expanded(left, right, items)
+    if r"\mp" in body:  # upper signs together, lower signs together
+        return Listing(
+            tuple(Group(left, right, tuple(map(read, split(one, re.compile(r"[,;]"))[0]))) for one in _both_signs(body))
+        )
+    return _expanded(left, right, [read(part) for part in marks])
 
 
 def _wholly_bracketed(text: str) -> bool:
@@ -280,6 +288,11 @@ def _ratio(text: str) -> Ratio | None:
 def _plus_minus(text: str) -> Shape:
     if not re.search(r"\\(?:pm|mp)(?![A-Za-z])", text):
         return Scalar(text)
+    upper, lower = _both_signs(text)
+    return Listing((Scalar(upper.removeprefix("+").strip()), Scalar(lower)))
+
+
+def _both_signs(text: str) -> tuple[str, str]:
     upper = re.sub(r"\\mp(?![A-Za-z])", "-", re.sub(r"\\pm(?![A-Za-z])", "+", text))
     lower = re.sub(r"\\mp(?![A-Za-z])", "+", re.sub(r"\\pm(?![A-Za-z])", "-", text))
-    return Listing((Scalar(upper.strip().removeprefix("+").strip()), Scalar(lower.strip())))
+    return upper.strip(), lower.strip()

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Protocol
 
-from ttsv.scoring.expression import Symbols, rewrite
+from ttsv.scoring.expression import rewrite
 from ttsv.scoring.normalize import compact
 from ttsv.scoring.quantity import read_number
+from ttsv.scoring.vocabulary import Symbols
 
 Infinity = float
 

@@ -45,6 +45,14 @@ class UnionOf:
 
 
 @dataclass(frozen=True, slots=True)
+class Difference:
+    r"""``A \setminus B``."""
+
+    whole: "Shape"
+    removed: "Shape"
+
+
+@dataclass(frozen=True, slots=True)
 class Matrix:
     """Rows of entries; ``kind`` is "matrix" or "determinant"."""
 
@@ -82,4 +90,4 @@ class Ratio:
     parts: tuple[str, ...]
 
 
-Shape = Scalar | Words | Listing | Group | UnionOf | Matrix | Equation | Inequality | Member | Ratio
+Shape = Scalar | Words | Listing | Group | UnionOf | Difference | Matrix | Equation | Inequality | Member | Ratio

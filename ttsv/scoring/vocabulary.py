@@ -1,8 +1,8 @@
 """The words of single expressions: functions, commands that build, accents, and what is never a variable."""
 
-import re
+from dataclasses import dataclass, field
 
-from ttsv.scoring.normalize import UnreadableError, matching_parenthesis
+from ttsv.scoring.normalize import UnreadableError
 
 LETTERS = "abcfghjklmnopqrstuvwxyzABDFGHJKLMPRTUVWXYZ"  # without d, e, i, C, E, I, N, O, Q, S, read as something else
 FUNCTIONS = frozenset(
@@ -39,29 +39,20 @@ NOT_SYMBOLS = frozenset(
         "over", "not", "langle", "rangle", "left", "right"
     ]
 )  # fmt: skip
-_SPELLED_OUT = frozenset(
-    [
-        "sin", "cos", "tan", "cot", "sec", "csc", "ln", "log", "exp", "arcsin", "arccos", "arctan", "sinh", "cosh",
-        "tanh", "gcd", "pi", "theta", "omega", "alpha", "beta", "sqrt"
-    ]
-)  # fmt: skip
-_PLAIN_NAMES = {
-    "asin": r"\arcsin",
-    "acos": r"\arccos",
-    "atan": r"\arctan",
-    "infinity": r"\infty",
-    **{name: "\\" + name for name in _SPELLED_OUT},
-}
-_PLAIN = re.compile(rf"(?<![A-Za-z\\])(?:{'|'.join(sorted(_PLAIN_NAMES, key=len, reverse=True))})(?![A-Za-z])")
 
 
-def with_commands(text: str) -> str:
-    r"""Read ``sqrt(2)``, ``sin x``, ``np.exp(t)`` and ``pi`` written without a backslash."""
-    text = re.sub(r"\b(?:np|math|sympy|sp)\.(?=[a-z])", "", text)
-    text = _PLAIN.sub(lambda match: _PLAIN_NAMES[match[0]] + " ", text)
-    while (match := re.search(r"\\sqrt\s*\(", text)) is not None:
-        end = matching_parenthesis(text, match.end() - 1)
-        if end is None:
-            raise UnreadableError("unbalanced brackets")
-        text = text[: match.start()] + r"\sqrt{" + text[match.end() : end] + "}" + text[end + 1 :]
-    return text
+@dataclass
+class Symbols:
+    """Gives every variable name its letter; shared by the two sides of a comparison."""
+
+    letters: dict[str, str] = field(default_factory=dict)
+
+    def letter(self, name: str) -> str:
+        """Return the letter that stands for a name; a plain letter stands for itself where it can."""
+        if name not in self.letters:
+            used = set(self.letters.values())
+            free = [c for c in (name, *LETTERS) if c in LETTERS and c not in used]
+            if not free:
+                raise UnreadableError("too many variables")
+            self.letters[name] = free[0]
+        return self.letters[name]
