@@ -104,3 +104,14 @@ def test_provenance_says_with_what_a_result_was_made_and_holds_no_environment(mo
     assert found["hardware"]["device"] == "cpu"
     assert set(found["git"]) == {"commit", "modified"}
     assert "nobody's business" not in str(found)
+
+
+def test_a_method_that_moves_the_weights_is_refused_where_the_host_cannot_hold_its_state(tmp_path: Path) -> None:
+    folder = save_folder(tmp_path / "model")
+    count = sum(p.numel() for p in tiny_model().parameters())
+    memory = psutil.virtual_memory().available
+    arguments = (ModelConfig("tiny", path=str(folder)), CPU, FP32, recipe("paper"), evaluation("paper"), 30, 30)
+    assert check(*arguments, 24).missing is None
+    found = check(*arguments, memory // count + memory // count // 2).missing
+    assert found is not None
+    assert "Use method=em_lora" in found

@@ -245,7 +245,8 @@ def _announce(
     """Print what the preflight says; refuse the cell if something is missing."""
     method = cell.method.of or cell.method
     options = method.optimization(cell.optimization, adapted_on)
-    report = _preflight(cell.model, device, dtypes, options, cell.evaluation, adapted_on, problems)
+    host_bytes = method.host_bytes_per_parameter
+    report = _preflight(cell.model, device, dtypes, options, cell.evaluation, adapted_on, problems, host_bytes)
     title = f"\n{cell.method.name} on {cell.names['task']}, seed {cell.plain['seed']}"
     print(title, *report.lines, sep="\n  ", file=sys.stderr)
     if report.missing:

@@ -163,8 +163,12 @@ def check(
     evaluation: Evaluation,
     adapted_on: int,
     problems: int,
+    host_bytes: int = 0,
 ) -> Report:
-    """Say what a cell will use and need; ``dtypes`` are those of optimisation and evaluation. Nothing is written."""
+    """Say what a cell will use and need; ``dtypes`` are those of optimisation and evaluation. Nothing is written.
+
+    ``host_bytes`` per parameter are held beside the model by methods that move its weights.
+    """
     found = weights(model)
     machine = measure(device, dtypes[1])
     work = amount(options, evaluation, adapted_on, problems)
@@ -197,6 +201,11 @@ def check(
             missing.append(
                 f"the weights of {model.name} alone need {_gib(held)} in {_name(dtypes[0])}, {_gib(machine.memory)} are free on {device}. "
                 f"Use a machine with more memory, or a smaller model (model=qwen2_5_math_1_5b, model=smollm2_135m)"
+            )
+        elif found.parameters * host_bytes > (free := psutil.virtual_memory().available):
+            missing.append(
+                f"this method holds {host_bytes} bytes a parameter in the host's memory, {_gib(found.parameters * host_bytes)}, and "
+                f"{_gib(free)} are free. Use method=em_lora, a smaller model, or a machine with more memory"
             )
         elif need > machine.memory:
             lines.append(f"           that may not fit; if so, lower {MEMORY_OPTIONS}")

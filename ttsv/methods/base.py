@@ -79,6 +79,9 @@ class Method(ABC):
     kind: ClassVar[type[Adaptation] | None]
     """The type of its adaptation, or None; engines refuse kinds they cannot carry out before anything is loaded."""
 
+    host_bytes_per_parameter: ClassVar[int] = 0
+    """What its optimisation holds in the host's memory beside the model, per parameter of the model."""
+
     @property
     def of(self) -> "Method | None":
         """The method whose result this one starts from, if any."""

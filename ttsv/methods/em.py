@@ -26,6 +26,7 @@ class EntropyMinimization(Method):
     keep: bool = False
     name: str = "em"
     kind: ClassVar[type[Adaptation]] = ChangedWeights
+    host_bytes_per_parameter: ClassVar[int] = 24
 
     def optimization(self, options: Optimization, problems: int) -> Optimization:
         """Return the recipe's options under the method's own learning rate."""
@@ -63,6 +64,7 @@ class LoRAEntropyMinimization(EntropyMinimization):
     alpha: int = 32
     name: str = "em_lora"
     kind: ClassVar[type[Adaptation]] = LowRank
+    host_bytes_per_parameter: ClassVar[int] = 0
 
     def determined_by(self, setting: Setting) -> dict[str, Any]:
         """Return what decides entropy minimisation, and the adapter's shape."""
