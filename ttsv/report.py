@@ -100,7 +100,8 @@ def published_section(table: pd.DataFrame) -> Section:
     sources = [source for source in SOURCES if (table["source"] == source).any()]
     explained = "; ".join(f"`{source}`: {SOURCES[source]}" for source in sources)
     before = [
-        f"Reproduced: full-scale runs of the same model, mean over seeds. *difference*: points, reproduced - published. Source {explained}."
+        "Reproduced: full-scale runs of the same model, mean over seeds, its interval clustered by problem with the seeds as given. "
+        f"*difference*: points, reproduced - published. Source {explained}."
     ]
     return Section("Published beside reproduced (full scale)", published_table(table), before)
 
