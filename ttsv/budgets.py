@@ -49,7 +49,7 @@ def _row(cells: Sequence[Cell]) -> dict[str, Any]:
         "samples": _samples(first),
         "temperature": _temperature(first),
         "prompt": first.facts["prompt"],
-        "conditions": first.facts["conditions"],
+        "conditions": first.facts["conditions"] or "",
         "seeds": len(cells),
         "tokens": sum(cell.tokens_per_problem for cell in cells) / len(cells),
         "accuracy": accuracy,

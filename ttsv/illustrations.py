@@ -5,7 +5,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from ttsv.budgets import budgets
 from ttsv.collapse import detect
@@ -177,11 +179,12 @@ def _map(cells: Sequence[Cell]) -> Iterator[Drawing]:
 
 
 def _plane(states: pd.DataFrame) -> pd.DataFrame:
-    import numpy as np
     from sklearn.manifold import TSNE  # loaded only where a study measured activations: it takes seconds
 
     vectors = np.stack(states["state"].to_list())
-    found = TSNE(perplexity=min(30.0, (len(vectors) - 1) / 3), init="pca", random_state=0).fit_transform(vectors)
+    # Threads that wait for each other on a busy machine take ten times as long.
+    with threadpool_limits(1):
+        found = TSNE(perplexity=min(30.0, (len(vectors) - 1) / 3), init="pca", random_state=0).fit_transform(vectors)
     return states.assign(x=found[:, 0], y=found[:, 1])
 
 

@@ -89,11 +89,12 @@ def beside(claim: str, published: pd.DataFrame, cells: Sequence[Cell]) -> pd.Dat
         facts = of_method[0].facts
         own = {"model": facts["model"], "task": facts["task"], "method": of_method[0].label, "note": "not published"}
         rows += [{**own, **found} for found in _reproduced(of_method)]
-    blank = {"adapt_task": "", "setting": "", "source": "", "conditions": "", "command": ""}
+    words = ["adapt_task", "setting", "source", "conditions", "command"]
     numbers = ("published", "reproduced", "low", "high", "difference", "seeds", "n", "tokens")
     table = pd.DataFrame(rows, columns=[*(c for c in COLUMNS if c != "accuracy"), *numbers, "conditions", "command"])
     table["difference"] = table["reproduced"].astype(float) - table["published"].astype(float)
-    return table.fillna(blank)
+    table[words] = table[words].astype(object).fillna("")
+    return table
 
 
 def command(claim: str, row: dict[str, Any]) -> str:

@@ -70,8 +70,8 @@ def write_report(results: Path, study: str, experiments: Path = EXPERIMENTS) -> 
         report.add([published_section(table)], "published", table)
         write_atomically(folder / "published.md", markdown(report.sections[0]))
         write_atomically(folder / "published.tex", PREAMBLE + latex(report.sections[0]))
-    groups = grouped(cells)
-    report.add([group_section(group) for group in groups], "summary", summary(groups))
+    compared = [(group, comparison(group)) for group in grouped(cells)]
+    report.add([group_section(group, frame) for group, frame in compared], "summary", summary(compared))
     _add_transfers(report, cells)
     _add_budgets(report, cells)
     parts = [markdown(section) for section in report.sections]
@@ -81,7 +81,7 @@ def write_report(results: Path, study: str, experiments: Path = EXPERIMENTS) -> 
         parts.append(f"## Figures\n\n{shown}\n")
     if left_out:
         parts.append("## Left out\n\n" + "\n".join(f"- {line}" for line in left_out) + "\n")
-    text = "\n".join([*parts, *([COMPARISON_LEGEND] if groups or left_out else [])])
+    text = "\n".join([*parts, *([COMPARISON_LEGEND] if compared or left_out else [])])
     for name, frame in report.frames.items():
         write_atomically(folder / f"{name}.csv", frame.to_csv(index=False) if len(frame.columns) else "")
     write_atomically(folder / "summary.md", f"# {study}\n\n{text}")
@@ -89,9 +89,9 @@ def write_report(results: Path, study: str, experiments: Path = EXPERIMENTS) -> 
     return text
 
 
-def summary(groups: Sequence[Group]) -> pd.DataFrame:
+def summary(compared: Sequence[tuple[Group, pd.DataFrame]]) -> pd.DataFrame:
     """Return the comparisons of all groups as one frame, with what each group shares in columns of its own."""
-    frames = [comparison(g).assign(**{name: g.context[name] for name in SHARED_FACTS}) for g in groups]
+    frames = [frame.assign(**{name: group.context[name] for name in SHARED_FACTS}) for group, frame in compared]
     return pd.concat(frames) if frames else pd.DataFrame()
 
 
@@ -100,14 +100,14 @@ def published_section(table: pd.DataFrame) -> Section:
     sources = [source for source in SOURCES if (table["source"] == source).any()]
     explained = "; ".join(f"`{source}`: {SOURCES[source]}" for source in sources)
     before = [
-        f"Reproduced: full-scale runs of the same model, mean over seeds. *difference*: points, reproduced - published. Source {explained}."
+        "Reproduced: full-scale runs of the same model, mean over seeds, its interval clustered by problem with the seeds as given. "
+        f"*difference*: points, reproduced - published. Source {explained}."
     ]
     return Section("Published beside reproduced (full scale)", published_table(table), before)
 
 
-def group_section(group: Group) -> Section:
+def group_section(group: Group, frame: pd.DataFrame) -> Section:
     """Return the section of a group: its comparison, and what the tests show, in words."""
-    frame = comparison(group)
     return Section(group.title, comparison_table(frame), after=[*filter(None, [resolution(frame)]), *verdicts(frame)])
 
 
