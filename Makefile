@@ -71,7 +71,7 @@ audit: .venv/ready ## what released vectors and completions show from their file
 coverage: .venv/ready ## simulate how well the intervals, tests and verdict rules do, and write results/interval_coverage.md and verdict_rules.md
 	$(BIN)/python -m ttsv.coverage
 
-tables: .venv/ready ## make the summaries of all studies again, from the run records alone
+tables: .venv/ready ## tables and figures of all studies and claims, beside the published numbers, from results/ and experiments/ alone
 	$(BIN)/python -m ttsv.report
 
 test: .venv/ready ## the whole test suite
