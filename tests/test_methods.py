@@ -21,6 +21,7 @@ from ttsv.optimization import Seeds
 from ttsv.optimize import rollouts
 from ttsv.records import Completion, Prompt, UserError
 from ttsv.store import Store
+from ttsv.trainables import PrefixPerProblem
 
 PROMPTS = some_prompts(5)
 OPTIONS = recipe("corrected", updates=4, batch_size=4, micro_batch_size=2)
@@ -250,6 +251,25 @@ def test_several_responses_to_a_problem_are_averaged(tmp_path: Path) -> None:
     one = adapted(tmp_path / "1", method("ttsv_sample", updates=2), tiny_lm("qwen2"))
     four = adapted(tmp_path / "4", method("ttsv_sample", updates=2, samples=4), tiny_lm("qwen2"))
     assert one.identity() != four.identity()
+    # The gradient of a problem is that of the mean over its responses.
+    lm, responses = tiny_lm("qwen2"), [[65, 66], [67], [68, 69, 70]]
+    trainable = PrefixPerProblem(torch.randn(2, WIDTH, generator=torch.Generator().manual_seed(3)), ("p1",))
+    both = trainable.gradient(lm, trainable.initial(), [PROMPTS[1]] * 3, responses, OPTIONS)
+    each = [trainable.gradient(lm, trainable.initial(), [PROMPTS[1]], [r], OPTIONS) for r in responses]
+    expected = torch.stack([g["vectors"] for _, g in each]).mean(0)
+    torch.testing.assert_close(both[1]["vectors"], expected, rtol=0, atol=1e-5)
+    assert both[0] == pytest.approx(sum(loss for loss, _ in each) / 3, rel=1e-4)
+
+
+def test_problems_side_by_side_are_apart_under_the_papers_recipe_too(tmp_path: Path) -> None:
+    options = recipe("paper", learning_rate=0.1, shard_size=8, batch_size=8)
+    setting = replace(SETTING, optimization=options)
+    together = adapted(tmp_path / "a", method("ttsv_sample", updates=2, side_by_side=5), tiny_lm("qwen2"), setting)
+    alone = adapted(tmp_path / "b", method("ttsv_sample", updates=2, side_by_side=1), tiny_lm("qwen2"), setting)
+    ids = [p.problem_id for p in PROMPTS]
+    assert isinstance(together, EmbeddingPrefixes)
+    assert isinstance(alone, EmbeddingPrefixes)
+    torch.testing.assert_close(together.of(ids), alone.of(ids), rtol=0, atol=2e-4)
 
 
 def test_a_norm_over_several_problems_is_refused(tmp_path: Path) -> None:
@@ -307,6 +327,27 @@ def test_transformed_prefixes_keep_what_they_say_and_nothing_else(tmp_path: Path
     moved = vectors(adapted(tmp_path, method("random_updates"), lm))
     torch.testing.assert_close((moved - start).norm(dim=1), (trained - start).norm(dim=1), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(moved, trained)
+
+
+@pytest.mark.parametrize("initialization", ["standard_normal", "data_statistics", "vocabulary", "text"])
+@pytest.mark.parametrize("name", ["norm_matched_prefix", "random_updates"])
+def test_random_directions_have_nothing_to_do_with_the_initial_vector(
+    tmp_path: Path, name: str, initialization: Any
+) -> None:
+    options = replace(OPTIONS, initialization=initialization, initialization_text="abc def", length=8)
+    setting, lm = replace(SETTING, optimization=options), tiny_lm("qwen2")
+    start = vectors(adapted(tmp_path, method("untrained_prefix"), lm, setting))
+    found = vectors(adapted(tmp_path, method(name), lm, setting))
+    direction = found if name == "norm_matched_prefix" else found - start
+    assert abs(float(torch.cosine_similarity(direction.flatten(), start.flatten(), dim=0))) < 0.25
+    assert float(torch.cosine_similarity(direction, start).abs().max()) < 0.75
+
+
+def test_random_updates_of_a_file_are_addressed_by_the_initial_vector_too(tmp_path: Path) -> None:
+    torch.save({"weight": torch.randn(3, WIDTH)}, tmp_path / "prefix_embeddings.pt")
+    chosen = method("random_updates", path=str(tmp_path))
+    other = replace(SETTING, optimization=replace(OPTIONS, initialization="standard_normal"))
+    assert chosen.determined_by(SETTING) != chosen.determined_by(other)
 
 
 def test_a_transformed_prefix_finds_the_vector_of_ttsv_once(tmp_path: Path) -> None:

@@ -252,3 +252,14 @@ def test_the_vector_stays_in_fp32_whatever_the_model_computes_in(tmp_path: Path,
     result = run(tmp_path, recipe("corrected", updates=2, batch_size=4), dtype=dtype)
     assert vectors_of(result).dtype == torch.float32
     assert not torch.equal(vectors_of(result), vectors_of(result).to(torch.bfloat16).float())
+
+
+def test_a_gradient_that_is_not_finite_at_the_very_first_update_reports_the_initial_vector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_gradient(monkeypatch, lambda vectors: vectors * float("nan"))
+    result = run(tmp_path, recipe("corrected", updates=3, batch_size=4))
+    assert result.note is not None
+    assert "diverged" in result.note
+    assert result.reported_update == 0
+    assert torch.equal(vectors_of(result), kept_at(tmp_path, 0))

@@ -187,11 +187,20 @@ def test_every_method_runs_from_end_to_end_in_one_sweep(invoke: Invoke, tmp_path
     assert done.code == 0, done.err
     found = records(tmp_path / "results")
     assert len(found) == 13
-    for (method, _), record in found.items():
+    for record in found.values():
         stages = tmp_path / "results" / "stages"
-        moved = pd.read_parquet(stages / record["stages"]["activations"] / "drift.parquet")
-        assert (moved["relative_shift"].max() > 0) == (method not in ("none", "slot")), method
         assert len(pd.read_parquet(stages / record["stages"]["grade"] / "samples.parquet")) == 6
+
+
+def test_activations_are_measured_where_an_adaptation_moves_them(invoke: Invoke, tmp_path: Path) -> None:
+    done = invoke("-m", *setting(tmp_path), "method=none,ttsv,em_lora,slot", "measure=activations")
+    assert "measure=activations sees nothing of method=slot" in done.err
+    found = records(tmp_path / "results")
+    assert set(found) == {("none", 15), ("ttsv", 15), ("em_lora", 15)}
+    for (method, _), record in found.items():
+        stage = tmp_path / "results" / "stages" / record["stages"]["activations"]
+        moved = pd.read_parquet(stage / "drift.parquet")
+        assert (moved["relative_shift"].max() > 0) == (method != "none")
 
 
 def test_a_vector_is_evaluated_on_another_task_and_at_an_earlier_update(invoke: Invoke, tmp_path: Path) -> None:
@@ -242,6 +251,38 @@ def test_a_cell_that_fails_in_the_middle_of_a_sweep_is_named_and_the_rest_goes_o
     assert {m for m, _ in records(tmp_path / "results")} == {"none", "ttsv"}
     assert "1 cells failed" in done.err
     assert re.search(r"method=released_vector.*no vector at /nowhere.pt", done.err)
+
+
+def test_an_unforeseen_error_in_one_cell_leaves_the_others_and_the_list(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ttsv.methods.none import NoPrefix
+
+    def broken(*rest: Any) -> Any:
+        raise RuntimeError("CUDA error: something")
+
+    monkeypatch.setattr(NoPrefix, "adapt", broken)
+    done = invoke("-m", *setting(tmp_path), "method=none,untrained_prefix")
+    assert done.code == 2
+    assert {m for m, _ in records(tmp_path / "results")} == {"untrained_prefix"}
+    assert "1 cells failed" in done.err
+    assert "RuntimeError: CUDA error: something" in done.err
+    assert "untrained_prefix" in done.out
+
+
+def test_cells_that_differ_have_records_of_their_own_and_none_loses_its_grades(invoke: Invoke, tmp_path: Path) -> None:
+    base, runs = setting(tmp_path), tmp_path / "results" / "runs" / "test"
+    assert invoke("-m", *base, "method=none", "seeds.evaluation=1,2").code == 0
+    assert len(list(runs.glob("*.json"))) == 2
+    assert invoke(*base, "method=none", "engine.keep_share=0.5").code == 0
+    assert invoke(*base, "method=none", "model.end_tokens=['<|stop|>']").code == 0
+    assert len(list(runs.glob("*.json"))) == 4
+    assert invoke(*base, "method=none", "seeds.evaluation=1", "stop_after=adapt").code == 0
+    assert invoke(*base, "method=none", "seeds.evaluation=1", "measure=activations").code == 0
+    stages = [set(json.loads(f.read_text())["stages"]) for f in runs.glob("*.json")]
+    assert len(stages) == 4
+    assert all({"adapt", "generate", "grade", "grade_second"} <= found for found in stages)
+    assert any("activations" in found for found in stages)
 
 
 def test_a_method_for_each_problem_refuses_problems_it_never_saw(invoke: Invoke, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A cell: everything that one run is made of, and what its record and its place in a table say of it."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,10 @@ from ttsv.tasks import Task
 from ttsv.weights import ModelConfig
 
 CONDITIONS = (
+    "model.end_tokens",
+    "model.attn_implementation",
+    "model.thinking",
+    "model.revision",
     "prompt.",
     "task.",
     "recipe.evaluation.",
@@ -29,8 +34,23 @@ CONDITIONS = (
 )
 """Overrides that cells of one table share; they stand in its title."""
 
-VARIANTS = ("recipe.optimization.", "scale.", "method.", "engine.", "seeds.", "vector=", "at_update=", "ladder=")
+VARIANTS = (
+    "recipe.optimization.",
+    "scale.",
+    "method.",
+    "engine.",
+    "seeds.",
+    "vector=",
+    "at_update=",
+    "ladder=",
+    "adapt_task.",
+)
 """Overrides that tell runs of one method apart; they stand beside its name."""
+
+QUOTES = "'\""
+
+OF_NONE = ("engine.", "seeds.evaluation")
+"""Those of them that tell runs of the model alone apart."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +88,9 @@ class Cell:
             **{group: self.names[group] for group in ("task", "prompt", "recipe", "scale", "grader")},
             "conditions": self._overrides(CONDITIONS),
             # What only shapes a vector says nothing of the model alone.
-            "variant": self._variant() if adapts else "",
+            "variant": self._variant() if adapts else self._overrides(OF_NONE),
             "adapt_task": self.names["adapt_task"] if adapts else "",
-            "at_update": plain["at_update"],
+            "at_update": plain["at_update"] if adapts else None,
             "aggregate": plain["aggregate"],
             "method": self.method.name,
             "seed": plain["seed"],
@@ -78,6 +98,10 @@ class Cell:
             "adapt_on": plain["adapt_on"],
             "options": digest(shaped)[:16] if adapts else "",
             "weights": weights[:16],
+            "model_config": digest(plain["model"])[:16],
+            "engine_config": digest(plain["engine"])[:16],
+            "adapt_task_config": digest(plain.get("adapt_task"))[:16] if adapts else "",
+            "seeds": digest(plain["seeds"])[:16],
             "device": device.type,
             "grader_config": digest(configuration(self.grader))[:16],
             "prompt_config": digest(plain["prompt"])[:16],
@@ -86,10 +110,17 @@ class Cell:
         }
 
     def _variant(self) -> str:
-        words = self._overrides(VARIANTS, but=CONDITIONS)
+        words = _short(self._overrides(VARIANTS, but=CONDITIONS))
         return " ".join(filter(None, [words, f"adapted on {self.names['adapt_task']}" if self.adapt_task else ""]))
 
     def _overrides(self, prefixes: tuple[str, ...], but: tuple[str, ...] = ()) -> str:
         """Return the overrides of the command line below these keys, in a fixed order; those below ``but`` are left out."""
         chosen = [o for o in self.overrides if o.lstrip("+").startswith(prefixes)]
         return " ".join(sorted(o for o in chosen if not (but and o.lstrip("+").startswith(but))))
+
+
+def _short(words: str) -> str:
+    """Return overrides with a vector's file by its name alone: folders of one machine say nothing on another."""
+    return " ".join(
+        f"vector={Path(word[7:].strip(QUOTES)).name}" if word.startswith("vector=") else word for word in words.split()
+    )

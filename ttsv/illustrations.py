@@ -210,9 +210,9 @@ def _measured(cells: Sequence[Cell], name: str) -> pd.DataFrame:
 
 
 def _none(cells: Sequence[Cell]) -> float | None:
-    """Return the accuracy of the model alone, the first one's where it was evaluated in several ways."""
-    alone = [cell for cell in cells if cell.method == "none"]
-    return accuracy_of(alone[:1])[0] if alone else None
+    """Return the accuracy of the model alone over its seeds, in the first way in which it was evaluated."""
+    ways = apart((c for c in cells if c.method == "none"), lambda cell: [cell.facts["evaluation"], cell.aggregate])
+    return accuracy_of(distinct(ways[0], lambda cell: cell.label))[0] if ways else None
 
 
 def _word(cell: Cell, name: str) -> str | None:

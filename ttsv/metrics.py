@@ -40,12 +40,13 @@ def metrics(samples: pd.DataFrame) -> dict[str, Any]:
     response in tokens, its end token included; ``entropy`` the mean over responses of their mean token entropy, in nats.
     """
     per_problem = samples.groupby("problem_id")["correct"].mean()
+    ended = samples["finish_reason"].notna()  # lm-eval does not tell why a row ended
     return {
         "problems": len(per_problem),
         "samples_per_problem": len(samples) / max(len(per_problem), 1),
         "accuracy": float(per_problem.mean()),
         "boxed": float(samples["boxed"].mean()),
-        "truncated": float((samples["finish_reason"] == "length").mean()),
+        "truncated": float((samples["finish_reason"] == "length").mean()) if ended.any() else float("nan"),
         "repetition": float(samples["repetition"].mean()),
         "tokens": float(samples["tokens"].mean()),
         "tokens_total": int(samples["tokens"].sum()),

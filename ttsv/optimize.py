@@ -76,7 +76,7 @@ def optimize(
 def _start(trainable: Trainable, checkpoints: Checkpoints) -> State:
     initial = trainable.initial()
     moments = [{name: torch.zeros_like(value) for name, value in initial.items()} for _ in range(2)]
-    state = State(initial, dict(initial), moments[0], moments[1], 0, [])
+    state = State(initial, {name: value.clone() for name, value in initial.items()}, moments[0], moments[1], 0, [])
     if trainable.keeps:
         checkpoints.keep(_adaptation(trainable, state, {}), 0)
     return state
@@ -134,15 +134,15 @@ def _step(state: State, loss: float, gradient: Values, options: Optimization, ra
         return f"diverged: loss {loss} or gradient norm {norm(gradient)} at update {state.update + 1} is not finite"
     parameters = {name: torch.nn.Parameter(value.clone()) for name, value in state.values.items()}
     for name, parameter in parameters.items():
-        parameter.grad = gradient[name].clone()
+        parameter.grad = gradient[name]
     if options.clip_norm is not None:
         torch.nn.utils.clip_grad_norm_(parameters.values(), options.clip_norm)
     optimizer = torch.optim.AdamW(parameters.values(), lr=rate, eps=options.adam_eps, weight_decay=options.weight_decay)
     for name, parameter in parameters.items():
         optimizer.state[parameter] = {
             "step": torch.tensor(float(state.update)),
-            "exp_avg": state.first_moment[name].clone(),
-            "exp_avg_sq": state.second_moment[name].clone(),
+            "exp_avg": state.first_moment[name],
+            "exp_avg_sq": state.second_moment[name],
         }
     optimizer.step()
     moved = {name: parameter.detach() for name, parameter in parameters.items()}

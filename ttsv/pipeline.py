@@ -13,11 +13,12 @@ from typing import Any
 import torch
 
 from ttsv import preflight, stages
+from ttsv.adaptations import HiddenShift
 from ttsv.cell import Cell
 from ttsv.engines.base import refuse_unsupported
 from ttsv.grading import grade
 from ttsv.lm_eval.harness import lm_eval
-from ttsv.lm_eval.task import LMEvalTask
+from ttsv.lm_eval.task import LMEvalTask, refuse_kind
 from ttsv.methods.base import Setting
 from ttsv.models import LanguageModel, Source, open_source, resolve_device, resolve_dtype
 from ttsv.prompts import ChatTemplate, render_prompts
@@ -94,6 +95,12 @@ def prepare(cell: Cell) -> Prepared:
         resolve_dtype(plain["recipe"]["dtype"][use], device) for use in ("adapt", "evaluate")
     )
     refuse_unsupported(cell.engine, cell.method.kind)
+    if isinstance(cell.task, LMEvalTask):
+        refuse_kind(cell.method.kind)
+    if cell.plain["measure"] and cell.method.kind is HiddenShift:
+        raise UserError(
+            f"measure=activations sees nothing of method={cell.method.name}, which acts behind the last layer; leave it out"
+        )
     if not cell.model.thinking and not isinstance(cell.prompt, ChatTemplate):
         raise UserError(
             f"model.thinking=false has no effect with prompt={cell.names['prompt']}, whose text is fixed; use prompt=chat or few_shot"
@@ -178,7 +185,11 @@ def _lm_eval(prepared: Prepared, task: LMEvalTask, adapted: Outcome) -> Outcome:
         task,
         prepared.problems,
         stages.read_adaptation(adapted.stage.path, cell.plain["at_update"]),
-        {"model": _model_key(cell.model, prepared.source, prepared.dtypes[1]), "device": prepared.device.type},
+        {
+            "model": _model_key(cell.model, prepared.source, prepared.dtypes[1]),
+            "device": prepared.device.type,
+            "content": prepared.loaded.provenance["content"],
+        },
         _loader(prepared, 1),
         prepared.provenance,
         _data_dir(cell),
@@ -220,11 +231,24 @@ def _record(prepared: Prepared, outcomes: dict[str, Outcome]) -> Path:
     label = slug("-".join([facts["model"], facts["task"], facts["method"], f"seed{facts['seed']}"]))
     file = Path(cell.plain["results_dir"]) / "runs" / cell.study / record_name(label, facts)
     file.parent.mkdir(parents=True, exist_ok=True)
+    record["stages"] = {**_older_stages(file, record), **record["stages"]}
     write_atomically(file, json.dumps(record, indent=1))
     reused = [name for name, outcome in outcomes.items() if outcome.reused]
     reuse = f" ({', '.join(reused)} reused)" if reused else ""
     log.info("%s (seed %s) is finished%s: %s", facts["method"], facts["seed"], reuse, file)
     return file
+
+
+def _older_stages(file: Path, record: dict[str, Any]) -> dict[str, str]:
+    """Return the stages of the cell's older record, where it has more of the same: a run that was told to stop early takes nothing away."""
+    try:
+        older: dict[str, str] = json.loads(file.read_text())["stages"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    now = record["stages"]
+    if any(now.get(name, path) != path for name, path in older.items() if name in ("adapt", "generate")):
+        return {}
+    return older
 
 
 def _require(cell: Cell, data_dir: Path | None) -> None:
@@ -245,8 +269,8 @@ def _announce(
     """Print what the preflight says; refuse the cell if something is missing."""
     method = cell.method.of or cell.method
     options = method.optimization(cell.optimization, adapted_on)
-    host_bytes = method.host_bytes_per_parameter
-    report = _preflight(cell.model, device, dtypes, options, cell.evaluation, adapted_on, problems, host_bytes)
+    memory = (method.host_bytes_per_parameter, method.device_copies)
+    report = _preflight(cell.model, device, dtypes, options, cell.evaluation, adapted_on, problems, *memory)
     title = f"\n{cell.method.name} on {cell.names['task']}, seed {cell.plain['seed']}"
     print(title, *report.lines, sep="\n  ", file=sys.stderr)
     if report.missing:

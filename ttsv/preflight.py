@@ -164,10 +164,11 @@ def check(
     adapted_on: int,
     problems: int,
     host_bytes: int = 0,
+    device_copies: int = 1,
 ) -> Report:
     """Say what a cell will use and need; ``dtypes`` are those of optimisation and evaluation. Nothing is written.
 
-    ``host_bytes`` per parameter are held beside the model by methods that move its weights.
+    ``host_bytes`` per parameter are held beside the model by methods that move its weights, which lie ``device_copies`` times there.
     """
     found = weights(model)
     machine = measure(device, dtypes[1])
@@ -185,11 +186,11 @@ def check(
     missing = [found.missing] if found.missing else []
     if found.parameters:
         element = max(torch.empty(0, dtype=d).element_size() for d in dtypes)
-        held = found.parameters * element
+        held = found.parameters * element * device_copies
         need = held
         if found.folder:
             config = _read_config(model, found.folder)
-            need = memory_needed(config, found.parameters, element, options, evaluation)
+            need = memory_needed(config, found.parameters * device_copies, element, options, evaluation)
         duration = _duration(hours(work, found.parameters, element, machine))
         lines.append(
             f"time       at most about {duration} for this cell, within a factor of 2; what is finished is reused"

@@ -5,6 +5,8 @@ import sys
 
 import hydra
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -33,6 +35,12 @@ def main(config: DictConfig) -> None:
         )
     except OSError as error:
         fail(f"{error}\nWhat was finished is kept; the same command goes on from there")
+    except Exception as error:
+        # Nothing that one cell meets may keep the others of a sweep from being run; a single run shows it as it is.
+        if HydraConfig.get().mode != RunMode.MULTIRUN:
+            raise
+        logging.getLogger("ttsv").exception("this cell failed in a way that was not foreseen")
+        fail(f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)

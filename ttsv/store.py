@@ -14,6 +14,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -219,7 +220,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         file = folder / name
         if not file.is_file():
             raise DamagedStageError(f"{file} is missing although {MANIFEST} lists it. {remedy}")
-        if file_sha256(file) != expected:
+        if _sha256_of(file, file.stat().st_size, file.stat().st_mtime_ns) != expected:
             raise DamagedStageError(
                 f"{file} was changed after it was written: its SHA-256 is not that in {MANIFEST}. {remedy}"
             )
@@ -227,6 +228,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if extra not in files and extra != MANIFEST:
             log.warning("%s is not part of the result and is not read", folder / extra)
     return manifest
+
+
+@lru_cache(maxsize=4096)
+def _sha256_of(file: Path, size: int, changed: int) -> str:
+    """Return the hash of a file, computed once a process for each of its states: many cells of a study share an adaptation."""
+    return file_sha256(file)
 
 
 def _files_below(folder: Path) -> list[str]:

@@ -220,7 +220,7 @@ def _group(cells: Sequence[Cell]) -> Group:
     facts = cells[0].facts
     size = f"{len(set(cells[0].samples['problem_id']))} problems" + (" (a seeded subset)" if facts["limit"] else "")
     title = f"{facts['model']} on {facts['task']}, {size}: {rules(facts)}"
-    return Group(title, distinct(cells, lambda cell: cell.facts.get("at_update")), dict(facts))
+    return Group(title, distinct(cells, lambda cell: cell.adapt_task and cell.facts.get("at_update")), dict(facts))
 
 
 def rules(facts: Mapping[str, Any]) -> str:

@@ -235,7 +235,7 @@ def _measured(stages: Mapping[str, Path]) -> dict[str, Any]:
         found["generate/seconds"] = _json(stages["generate"] / "metrics.json")["seconds"]
     for stage in [name for name in stages if name.startswith("grade")]:
         metrics = _json(stages[stage] / "metrics.json")
-        flags = {f"flags/{name}": count for name, count in metrics.pop("flags").items()}
+        flags = {f"flags/{name}": count for name, count in metrics.pop("flags", {}).items()}
         found |= {f"{stage}/{name}": value for name, value in (metrics | flags).items()}
     return found
 

@@ -11,7 +11,20 @@ from scipy.stats import norm
 from ttsv.study import Cell, apart, distinct
 from ttsv.tables import accuracy_of
 
-SAME_MODEL = ("model", "prompt", "recipe", "scale", "grader", "limit", "adapt_on", "conditions", "weights", "device")
+SAME_MODEL = (
+    "model",
+    "prompt",
+    "recipe",
+    "scale",
+    "grader",
+    "limit",
+    "adapt_on",
+    "conditions",
+    "weights",
+    "device",
+    "prompt_config",
+    "grader_config",
+)
 """What cells of one matrix share; evaluation options are in ``conditions``, since ``evaluation`` would also tell tasks apart."""
 
 
@@ -39,7 +52,7 @@ def transfers(cells: Sequence[Cell]) -> list[Transfer]:
     """Return the matrices of every method of which a vector met another task than its own."""
     found = []
     for family in apart(cells, lambda cell: [cell.facts[name] for name in SAME_MODEL]):
-        none = {str(cell.facts["task"]): cell for cell in family if cell.method == "none"}
+        none = distinct([cell for cell in family if cell.method == "none"], lambda cell: cell.facts["task"])
         adapting = distinct([cell for cell in family if cell.adapt_task], lambda cell: cell.label)
         for of_method in apart(adapting, lambda cell: [_name(cell), cell.facts.get("options")]):
             if any(cell.adapt_task != cell.facts["task"] for cell in of_method):
@@ -55,12 +68,19 @@ def _name(cell: Cell) -> str:
     return f"{cell.method} ({variant})" if variant else cell.method
 
 
-def _frame(cells: Sequence[Cell], none: dict[str, Cell]) -> pd.DataFrame:
+def _before(pair: Sequence[Cell], none: Sequence[Cell]) -> float:
+    """Return the accuracy of the model alone, percent: under the seeds of these cells where it was run under them, else under all."""
+    alone = [c for c in none if c.facts["task"] == pair[0].facts["task"] and c.aggregate == pair[0].aggregate]
+    of_seeds = [cell for cell in alone if cell.seed in {c.seed for c in pair}]
+    return accuracy_of(of_seeds or alone)[0] if alone else float("nan")
+
+
+def _frame(cells: Sequence[Cell], none: Sequence[Cell]) -> pd.DataFrame:
     rows = []
     for pair in apart(cells, lambda cell: [cell.adapt_task, cell.facts["task"]]):
         task = str(pair[0].facts["task"])
         accuracy, low, high = accuracy_of(pair)
-        before = accuracy_of([none[task]])[0] if task in none else float("nan")
+        before = _before(pair, none)
         gain = accuracy - before
         rows.append(
             {

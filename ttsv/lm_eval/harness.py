@@ -155,8 +155,8 @@ def lm_eval(
 ) -> Outcome:
     """Find the evaluation of a (possibly adapted) model: ``samples.parquet`` (see :func:`evaluate`) and ``metrics.json``.
 
-    It stands in a run record for both ``generate`` and ``grade``. ``keys`` identifies model and arithmetic, JSON-able. ``include_path``
-    is not part of the key, since what is asked and held to be right is, by the problems.
+    It stands in a run record for both ``generate`` and ``grade``. ``keys`` identifies model and arithmetic, and the ``content`` of
+    :meth:`LMEvalTask.read`, JSON-able. ``include_path`` is not part of the key, since what stands there is, by the content.
     """
     wanted = {name: value for name, value in asdict(task).items() if name != "include_path"}
     key = {

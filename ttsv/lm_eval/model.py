@@ -13,7 +13,8 @@ from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 from torch import Tensor
 
-from ttsv.adaptations import Adaptation, ChangedWeights, EmbeddingPrefix, LowRank
+from ttsv.adaptations import Adaptation, EmbeddingPrefix
+from ttsv.lm_eval.task import refuse_kind
 from ttsv.models import LanguageModel
 from ttsv.placement import Batch, assemble
 from ttsv.records import UserError
@@ -21,8 +22,6 @@ from ttsv.soft_prompt import SoftPrompt, load_soft_prompt
 from ttsv.stages import ADAPTATION, read_adaptation
 
 NAME = "ttsv"
-KINDS: frozenset[type[Adaptation]] = frozenset({EmbeddingPrefix, ChangedWeights, LowRank})
-"""The adaptations that lm-eval tasks can be run with."""
 
 
 @register_model(NAME)
@@ -61,11 +60,7 @@ class SoftPromptLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         Raises:
             UserError: for a kind that adapts to each problem by itself. Changed weights are the model's own while they are applied.
         """
-        if adaptation is not None and type(adaptation) not in KINDS:
-            known = ", ".join(sorted(kind.__name__ for kind in KINDS))
-            raise UserError(
-                f"lm-eval tasks cannot be run with {type(adaptation).__name__}; expected {known}, or none at all"
-            )
+        refuse_kind(None if adaptation is None else type(adaptation))
         prompt = adaptation.soft_prompt if isinstance(adaptation, EmbeddingPrefix) else None
         return cls(lm.model, prompt, tokenizer=copy.deepcopy(lm.tokenizer), **arguments)
 

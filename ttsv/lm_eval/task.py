@@ -1,6 +1,8 @@
 """Any task of lm-eval as a task of ours: its documents are problems, so that limits, halves and prompts work as for every other task."""
 
 import importlib.metadata
+import inspect
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from ttsv.adaptations import Adaptation, ChangedWeights, EmbeddingPrefix, LowRank
 from ttsv.records import Problem, UserError
+from ttsv.scoring import ChoiceGrader, MathVerifyGrader
+from ttsv.store import digest
 from ttsv.tasks.base import Loaded, problems_sha256
 
 
@@ -42,13 +47,18 @@ class LMEvalTask:
     def read(self, data_dir: Path | None = None) -> Loaded:
         """Problems ``<task>/<document>`` in lm-eval's order, and provenance; ``data_dir`` is for tasks of ours.
 
+        Its ``content`` is a hash of all that is asked and of how it is scored: configs with the source of their functions, requests, and
+        the versions of our graders.
+
         Raises:
             UserError: for an unknown task, one that would run code, or data that cannot be had.
         """
         tasks = self.prepared(data_dir)
         problems: list[Problem] = []
+        contents: list[Any] = [MathVerifyGrader().version, ChoiceGrader().version]
         for name, task in tasks.items():
             task.build_all_requests()
+            contents.append([name, _plain(task.dump_config()), [_plain(instance.args) for instance in task.instances]])
             first = {instance.doc_id: instance for instance in reversed(task.instances)}
             for number, instance in sorted(first.items()):
                 question, gold = str(instance.args[0]), _gold(task, instance.doc)
@@ -61,6 +71,7 @@ class LMEvalTask:
                 "tasks": {name: _data_set(task) for name, task in tasks.items()},
                 "rows": len(problems),
                 "problems_sha256": problems_sha256(problems),
+                "content": digest(contents),
             },
         )
 
@@ -82,6 +93,17 @@ class LMEvalTask:
         for task in tasks.values():
             task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
         return tasks
+
+
+KINDS: frozenset[type[Adaptation]] = frozenset({EmbeddingPrefix, ChangedWeights, LowRank})
+"""The adaptations that lm-eval tasks can be run with."""
+
+
+def refuse_kind(kind: type[Adaptation] | None) -> None:
+    """Raise a UserError for a kind of adaptation that lm-eval tasks cannot be run with."""
+    if kind is not None and kind not in KINDS:
+        known = ", ".join(sorted(known.__name__ for known in KINDS))
+        raise UserError(f"lm-eval tasks cannot be run with {kind.__name__}; expected {known}, or none at all")
 
 
 def problem_id(task: str, document: int) -> str:
@@ -112,6 +134,18 @@ def _loaded(wanted: LMEvalTask, data_dir: Path | None) -> dict[str, Any]:
             )
         task.set_config(key="num_fewshot", value=wanted.num_fewshot if wanted.num_fewshot is not None else own or 0)
     return tasks
+
+
+def _plain(content: Any) -> str:
+    """Return JSON of a task's config or requests, functions as their source."""
+
+    def other(value: Any) -> str:
+        try:
+            return inspect.getsource(value)
+        except (TypeError, OSError):
+            return getattr(value, "__qualname__", type(value).__name__)
+
+    return json.dumps(content, default=other, sort_keys=True)
 
 
 def _gold(task: Any, doc: Any) -> str:

@@ -82,6 +82,9 @@ class Method(ABC):
     host_bytes_per_parameter: ClassVar[int] = 0
     """What its optimisation holds in the host's memory beside the model, per parameter of the model."""
 
+    device_copies: ClassVar[int] = 1
+    """How many times the model's weights lie in the device's memory while it optimises: its own, changed ones, their gradients."""
+
     @property
     def of(self) -> "Method | None":
         """The method whose result this one starts from, if any."""

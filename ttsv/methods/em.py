@@ -17,7 +17,7 @@ from ttsv.trainables import AllWeights, LoRA, Trainable
 
 @dataclass(frozen=True)
 class EntropyMinimization(Method):
-    """All weights move. For N parameters the host holds about 24 N bytes beside the model (fp32), and a checkpoint takes 16 N on disk.
+    """All weights move. For N parameters the host holds up to 46 N bytes beside the model (measured, fp32), and a checkpoint 16 N.
 
     ``keep`` writes the weights at every save, 4 N bytes each: the curves over updates need it.
     """
@@ -26,11 +26,12 @@ class EntropyMinimization(Method):
     keep: bool = False
     name: str = "em"
     kind: ClassVar[type[Adaptation]] = ChangedWeights
-    host_bytes_per_parameter: ClassVar[int] = 24
+    host_bytes_per_parameter: ClassVar[int] = 46
+    device_copies: ClassVar[int] = 3
 
     def optimization(self, options: Optimization, problems: int) -> Optimization:
-        """Return the recipe's options under the method's own learning rate."""
-        return replace(options, learning_rate=self.learning_rate, learning_rate_unit="absolute")
+        """Return the recipe's options under the method's own learning rate; the last weights are reported, whatever is kept on the way."""
+        return replace(options, learning_rate=self.learning_rate, learning_rate_unit="absolute", reported="last")
 
     def determined_by(self, setting: Setting) -> dict[str, Any]:
         """Return model, prompts, the options that matter, every seed, and the method's own settings."""
@@ -65,6 +66,7 @@ class LoRAEntropyMinimization(EntropyMinimization):
     name: str = "em_lora"
     kind: ClassVar[type[Adaptation]] = LowRank
     host_bytes_per_parameter: ClassVar[int] = 0
+    device_copies: ClassVar[int] = 1
 
     def determined_by(self, setting: Setting) -> dict[str, Any]:
         """Return what decides entropy minimisation, and the adapter's shape."""

@@ -19,7 +19,7 @@ from ttsv.records import Prompt
 
 @dataclass(frozen=True)
 class SLOT(Method):
-    """``steps`` of AdamW on the next-token loss of the prompt, from a zero vector. How many prompts go side by side changes nothing."""
+    """``steps`` of AdamW on the next-token loss of the prompt, from a zero vector. Prompts side by side change rounding at most."""
 
     steps: int
     learning_rate: float
@@ -31,8 +31,9 @@ class SLOT(Method):
 
     def determined_by(self, setting: Setting) -> dict[str, Any]:
         """Return model, prompts and the steps; there is no randomness."""
-        own = {name: value for name, value in asdict(self).items() if name not in ("name", "batch_size")}
-        return {"model": dict(setting.model_key), "prompts": setting.prompts_key, **own}
+        own = {name: value for name, value in asdict(self).items() if name != "name"}
+        device = setting.engine_key.get("device")
+        return {"model": dict(setting.model_key), "device": device, "prompts": setting.prompts_key, **own}
 
     def adapt(self, load: Load, setting: Setting, work: Path) -> Adapted:
         """Fit every prompt's vector."""
@@ -67,17 +68,12 @@ def last_hidden_states(lm: LanguageModel, prompts: Sequence[Prompt]) -> tuple[Te
     (B, T-1) they should give."""
     ids = [prompt.token_ids for prompt in prompts]
     batch = assemble(lm, torch.zeros(0, lm.hidden_size), ids, [[] for _ in ids], "padding_prefix_prompt")
-    seen: list[Tensor] = []
-    hook = lm.model.get_output_embeddings().register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    try:
-        lm.model(
-            inputs_embeds=batch.embeddings,
-            attention_mask=batch.attention,
-            position_ids=batch.positions,
-            use_cache=False,
-        )
-    finally:
-        hook.remove()
+    hidden = lm.model.base_model(
+        inputs_embeds=batch.embeddings,
+        attention_mask=batch.attention,
+        position_ids=batch.positions,
+        use_cache=False,
+    ).last_hidden_state
     width = batch.attention.shape[1]
     padded = [[0] * (width - len(row)) + list(row) for row in ids]
-    return seen[0], batch.attention[:, :-1].bool(), torch.tensor(padded, device=lm.device)[:, 1:]
+    return hidden, batch.attention[:, :-1].bool(), torch.tensor(padded, device=lm.device)[:, 1:]

@@ -18,6 +18,7 @@ from ttsv.methods.ttsv import TTSV
 from ttsv.records import UserError
 from ttsv.sampling import permutation
 from ttsv.soft_prompt import SoftPrompt
+from ttsv.store import digest
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,13 @@ class _Transformed(Method):
         assert isinstance(setting.source, EmbeddingPrefix)
         changed = self.transform(setting.source.soft_prompt.vectors, load, setting)
         return Adapted(EmbeddingPrefix(SoftPrompt(changed, {"method": self.name, "of": self.of.name})))
+
+    def _random_rows(self, vectors: Tensor, setting: Setting, norms: Tensor) -> Tensor:
+        """Return rows (L, d) of these norms (L, 1) and uniform direction, from a stream that no initialisation draws from."""
+        own = int(digest([self.name, setting.seeds.initialization])[:8], 16)
+        rows = torch.empty_like(vectors).normal_(generator=torch.Generator().manual_seed(own))
+        scaled: Tensor = rows * (norms / rows.norm(dim=1, keepdim=True))
+        return scaled
 
     @abstractmethod
     def transform(self, vectors: Tensor, load: Load, setting: Setting) -> Tensor:
@@ -74,7 +82,7 @@ class NormMatchedPrefix(_Transformed):
 
     def transform(self, vectors: Tensor, load: Load, setting: Setting) -> Tensor:
         """Return the rows."""
-        return _random_rows(vectors, setting, vectors.norm(dim=1, keepdim=True))
+        return self._random_rows(vectors, setting, vectors.norm(dim=1, keepdim=True))
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,10 @@ class RandomUpdates(_Transformed):
     """The initial vector, moved as far in each row as the optimisation moved it, but in a random direction."""
 
     name: str = "random_updates"
+
+    def determined_by(self, setting: Setting) -> dict[str, Any]:
+        """Return what decides the vector and the initial one, and the seed."""
+        return super().determined_by(setting) | {"initial": setting.initial_key()}
 
     def transform(self, vectors: Tensor, load: Load, setting: Setting) -> Tensor:
         """Return the moved rows."""
@@ -91,12 +103,4 @@ class RandomUpdates(_Transformed):
                 f"method={self.name} compares with the initial vector {tuple(initial.shape)}, but the file holds {tuple(vectors.shape)}; "
                 "set recipe.optimization.length to the file's"
             )
-        return initial + _random_rows(vectors, setting, (vectors - initial).norm(dim=1, keepdim=True))
-
-
-def _random_rows(vectors: Tensor, setting: Setting, norms: Tensor) -> Tensor:
-    """Return rows (L, d) of these norms (L, 1) and uniform direction; their seed is apart from that of the initial vector."""
-    generator = torch.Generator().manual_seed(2**32 + setting.seeds.initialization)
-    rows = torch.empty_like(vectors).normal_(generator=generator)
-    scaled: Tensor = rows * (norms / rows.norm(dim=1, keepdim=True))
-    return scaled
+        return initial + self._random_rows(vectors, setting, (vectors - initial).norm(dim=1, keepdim=True))

@@ -12,6 +12,7 @@ from ttsv.methods.base import Adapted, Load, Method, Setting
 from ttsv.methods.optimizing import optimized, optimized_by
 from ttsv.models import LanguageModel
 from ttsv.optimization import Optimization
+from ttsv.placement import Layout
 from ttsv.records import Prompt, UserError
 from ttsv.store import UNFINISHED
 from ttsv.trainables import PrefixPerProblem
@@ -21,7 +22,8 @@ from ttsv.trainables import PrefixPerProblem
 class SampleTTSV(Method):
     """``updates`` per problem, each from ``samples`` responses to it; ``side_by_side`` problems share a batch, but no gradient.
 
-    The paper does not say how many updates; in its shared variant each problem is seen once an epoch.
+    The paper does not say how many updates; in its shared variant each problem is seen once an epoch. Rows are laid out as in the corrected
+    recipe whatever the recipe says, since in the released layout a problem would depend on those beside it.
     """
 
     updates: int
@@ -43,7 +45,16 @@ class SampleTTSV(Method):
     def determined_by(self, setting: Setting) -> dict[str, Any]:
         """Return model, prompts, options and seeds. Which problems stand side by side can flip a near-tie of sampling, so it counts."""
         key = optimized_by(setting)
-        for name in ("epochs", "updates", "batch_size", "shard_size", "fill_last_batch", "reported", "save_every"):
+        for name in (
+            "epochs",
+            "updates",
+            "batch_size",
+            "shard_size",
+            "fill_last_batch",
+            "reported",
+            "save_every",
+            "layout",
+        ):
             del key["optimization"][name]
         return key | {name: value for name, value in asdict(self).items() if name != "name"}
 
@@ -64,7 +75,7 @@ class SampleTTSV(Method):
         history = [{"group": i, **row} for i, a in enumerate(found) for row in a.history]
         notes = [f"problems {i * self.side_by_side + 1} and on: {a.note}" for i, a in enumerate(found) if a.note]
         adaptation = EmbeddingPrefixes(tuple(p.problem_id for p in setting.prompts), values)
-        return Adapted(adaptation, history, "; ".join(notes) or None, {"updates": self.updates})
+        return Adapted(adaptation, history, "; ".join(notes) or None, {"updates": len(history)})
 
     def _group(self, lm: LanguageModel, prompts: Sequence[Prompt], setting: Setting, folder: Path) -> Adapted:
         folder.mkdir(parents=True, exist_ok=True)
@@ -82,5 +93,6 @@ class SampleTTSV(Method):
             batch_size=problems * self.samples,
             shard_size=None,
             fill_last_batch=False,
+            layout=Layout(),
             micro_batch_size=options.micro_batch_size or options.shard_size,
         )

@@ -63,7 +63,7 @@ class ChoiceGrader:
 
     options: str = "ABCDEFGHIJ"
     name: str = "choice"
-    version: int = 2
+    version: int = 3
 
     def grade(self, golds: Sequence[str], texts: Sequence[str]) -> list[Verdict]:
         """See :class:`ttsv.scoring.base.Grader`."""

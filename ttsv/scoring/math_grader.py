@@ -24,7 +24,7 @@ class MathVerifyGrader:
     memory_mb: int = 1024
     relative_tolerance: float | None = None
     name: str = "math_verify"
-    version: int = 2
+    version: int = 3
 
     def grade(self, golds: Sequence[str], texts: Sequence[str]) -> list[Verdict]:
         """See :class:`ttsv.scoring.base.Grader`."""

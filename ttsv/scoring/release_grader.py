@@ -29,7 +29,7 @@ class ReleaseGrader:
     timeout_s: float = 1.5
     memory_mb: int = 1024
     name: str = "release"
-    version: int = 2
+    version: int = 3
 
     def grade(self, golds: Sequence[str], texts: Sequence[str]) -> list[Verdict]:
         """See :class:`ttsv.scoring.base.Grader`."""
