@@ -222,7 +222,7 @@ def _record(prepared: Prepared, outcomes: dict[str, Outcome]) -> Path:
     """Write the run record: what the cell was, and which stage directories hold its results. It replaces the cell's older record."""
     cell, store = prepared.cell, prepared.store
     facts = cell.facts(prepared.problems, prepared.source.fingerprint, prepared.device)
-    record = {
+    record: dict[str, Any] = {
         "facts": facts,
         "optimised_ids": sorted(prepared.adapted_on),
         "stages": {name: outcome.stage.path.relative_to(store.root).as_posix() for name, outcome in outcomes.items()},
