@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from ttsv.controls.arms import TRAINED, Suite
+from ttsv.controls.arms import Suite
 from ttsv.metrics import metrics
 from ttsv.study import Cell, read_history
 from ttsv.tables import accuracy_of
@@ -23,7 +23,7 @@ def updates_frame(suite: Suite) -> pd.DataFrame:
     frame = pd.DataFrame(rows).sort_values(["seed", "update"], ignore_index=True) if rows else pd.DataFrame()
     if frame.empty:
         return frame
-    reported = {cell.seed: _reported(cell) for cell in [*suite.by_update, *suite.arms[TRAINED]]}
+    reported = {cell.seed: _reported(cell) for cell in suite.by_update}
     chosen = []
     for row in frame.to_dict("records"):
         of_seed = frame[frame["seed"] == row["seed"]]
