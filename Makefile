@@ -34,7 +34,10 @@ given = scale=$(SCALE) $(model) $(call listed,task,$(TASK)) $(call listed,method
 CLAIMS := table-em table-slot table-reasoning table-llama transfer ablation-length ablation-init training-curves bias-amplification \
   sample-specific quirk-ladder
 
-.PHONY: help setup quickstart reproduce-math500 $(CLAIMS) calibrate audit coverage tables test check format lock keep clean
+# The control suite is no product of settings, so it comes in parts of one study (conf/experiment/controls.yaml and controls/).
+CONTROLS := controls $(addprefix controls/,prompts draws halves objectives unrelated voting updates methods)
+
+.PHONY: help setup quickstart reproduce-math500 $(CLAIMS) controls robustness audit-gpu audit-gpu-vector calibrate audit coverage tables test check format lock keep clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +63,21 @@ reproduce-math500: .venv/ready ## the paper's headline; MODEL= TASK= METHOD= REC
 
 $(CLAIMS): .venv/ready ## (table-em, transfer, ...) one claim of the paper; takes the same settings
 	$(RUN) -m experiment=$(subst -,_,$@) $(given)
+
+controls: .venv/ready ## how much of the gain is real: every control in turn, ending in results/runs/controls/controls.md; takes the same settings
+	@status=0; for part in $(CONTROLS); do echo "== $$part"; $(RUN) -m experiment=$$part $(given) || { status=$$?; [ $$status -ne 130 ] || exit 130; }; done; exit $$status
+
+robustness: .venv/ready ## the same vectors under other batch sizes and dtypes: how many answers flip for no reason
+	$(RUN) -m experiment=robustness $(given)
+
+audit-gpu-vector: override METHOD := $(if $(VECTOR),released_vector,ttsv)
+audit-gpu-vector: override SEEDS := $(firstword $(SEEDS) 15)
+audit-gpu-vector: .venv/ready
+	$(if $(VECTOR)$(filter-out full,$(SCALE)),,$(error audit-gpu needs VECTOR=FILE, a released prefix_embeddings.pt; SCALE=mini trains one of its own))
+	$(RUN) -m experiment=audit_gpu $(given)
+
+audit-gpu: audit-gpu-vector ## a released vector, the noise it started from (the first of SEEDS) and five other draws, no training; VECTOR=FILE MODEL= TASK=
+	$(RUN) -m experiment=audit_gpu $(given)
 
 calibrate: .venv/ready ## choose the learning rate of recipe=corrected by an unsupervised rule, on the embedded model
 	$(RUN) -m experiment=calibrate $(ARGS)

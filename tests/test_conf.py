@@ -1,5 +1,6 @@
 """Every file of conf/ composes and builds, so that no choice that the README lists is a dead letter."""
 
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,46 @@ def test_the_ladder_leads_from_paper_to_corrected(scale: str) -> None:
         corrected["dtype"] = last["dtype"]
         assert last["dtype"]["evaluate"] == last["dtype"]["adapt"]
     assert last == corrected
+
+
+PARTS = ["controls", *(f"controls/{file.stem}" for file in sorted((CONF / "experiment" / "controls").glob("*.yaml")))]
+OF_STUDIES = {**dict.fromkeys(PARTS, "controls"), "audit_gpu": "audit_gpu", "robustness": "robustness"}
+
+
+@pytest.mark.parametrize("name", OF_STUDIES)
+@pytest.mark.parametrize("scale", ["full", "mini"])
+def test_every_value_of_a_control_sweep_builds_into_its_study(name: str, scale: str) -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        master = compose("config", [f"experiment={name}", f"scale={scale}"], return_hydra_config=True)
+        HydraConfig.instance().set_config(master)
+        grid = OmegaConf.to_container(master.hydra.sweeper.params, resolve=True)
+        assert isinstance(grid, dict)
+        choices = {key: str(values).split(",") for key, values in grid.items()}
+        # What all parts share is tried once, with the first of them.
+        own = (
+            choices
+            if name == "controls"
+            else {k: v for k, v in choices.items() if k not in ("model", "task", "seed", "recipe")}
+        )
+        for key, values in own.items():
+            for value in values if key in ("prompt", "method") else values[-1:]:
+                words = [f"{k}={value if k == key else v[-1]}" for k, v in choices.items()]
+                config = compose("config", [f"experiment={name}", f"scale={scale}", *words], return_hydra_config=True)
+                HydraConfig.instance().set_config(config)
+                with open_dict(config):
+                    del config.hydra
+                cell = build(config)
+                assert cell.study == OF_STUDIES[name]
+                assert cell.names["scale"] == scale
+                assert cell.plain["recipe"]["optimization"]["updates"] is None or scale == "mini"
+
+
+def test_make_controls_runs_every_part() -> None:
+    found = re.search(
+        r"^CONTROLS := controls \$\(addprefix controls/,(.*)\)$", (CONF.parent / "Makefile").read_text(), re.M
+    )
+    assert found is not None
+    assert {"controls", *(f"controls/{part}" for part in found[1].split())} == set(PARTS)
 
 
 EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml") if "- claim" in file.read_text())

@@ -227,6 +227,30 @@ def test_a_vector_is_evaluated_on_another_task_and_at_an_earlier_update(invoke: 
     assert "kept were 0, 1, 2, 3" in missing.err
 
 
+@pytest.mark.parametrize("recipe", ["corrected", "paper"])
+def test_a_response_cut_at_a_cap_is_what_a_run_with_that_cap_gives(invoke: Invoke, tmp_path: Path, recipe: str) -> None:
+    base = [*setting(tmp_path), f"recipe={recipe}", "recipe.dtype.evaluate=float32", "method=untrained_prefix"]
+    base.append("grader=release")  # finds a number in any noise that holds one
+    long = invoke(*base, "scale.evaluation_tokens=40", "reread=true")
+    assert long.code == 0, long.err
+    stages = tmp_path / "results" / "stages"
+    (record,) = records(tmp_path / "results").values()
+    reread = pd.read_parquet(stages / record["stages"]["reread"] / "reread.parquet")
+    assert set(reread[reread["reading"] == "cap"]["cap"]) == {16, 32, 40}
+    for cap in (16, 32):
+        short = invoke(*base, f"scale.evaluation_tokens={cap}", f"study=short{cap}")
+        assert short.code == 0, short.err
+        (file,) = (tmp_path / "results" / "runs" / f"short{cap}").glob("*.json")
+        samples = pd.read_parquet(stages / json.loads(file.read_text())["stages"]["grade"] / "samples.parquet")
+        of_cap = reread[(reread["reading"] == "cap") & (reread["cap"] == cap)]
+        for column in ("problem_id", "sample", "tokens", "boxed", "answer", "correct", "flag"):
+            assert list(of_cap[column].fillna("")) == list(samples[column].fillna("")), (cap, column)
+        assert of_cap["answer"].notna().any()
+        assert list(of_cap["truncated"]) == list(samples["finish_reason"] == "length")
+    again = invoke(*base, "scale.evaluation_tokens=40", "reread=true")
+    assert "adapt, generate, grade, grade_second, reread reused" in again.err
+
+
 def test_an_lm_eval_task_stands_in_the_same_table(invoke: Invoke, tmp_path: Path) -> None:
     base = [word for word in setting(tmp_path) if word != "task=mine"]
     words = [*base, "task=lm_eval/local_choice", f"task.include_path={write_tasks(tmp_path / 'tasks')}"]

@@ -56,9 +56,17 @@ def finished_run(
     course: Sequence[Mapping[str, Any]] = (),
     config: Mapping[str, Any] | None = None,
     frames: Mapping[str, pd.DataFrame] | None = None,
+    rows: pd.DataFrame | None = None,
+    reread: pd.DataFrame | None = None,
+    optimised: Sequence[str] = (),
+    details: Mapping[str, Any] | None = None,
     **facts: Any,
 ) -> Path:
-    """A run as ttsv.run leaves it, its samples written by hand; ``course`` is its history, ``frames`` are files of its activations."""
+    """A run as ttsv.run leaves it, its samples written by hand; ``course`` is its history, ``frames`` are files of its activations.
+
+    ``rows`` are the graded samples where digits do not say enough, ``reread`` is the frame of that stage, ``details`` go
+    into adaptation.json.
+    """
     store, folders = Store(results / "stages"), {}
     tokens = {
         "tokens_rollout": sum(row["response_tokens"] for row in course),
@@ -66,33 +74,54 @@ def finished_run(
     }
 
     def adapt(work: Path) -> None:
-        write_json(work / "adaptation.json", {"seconds": 1.0, "note": None, **tokens})
+        write_json(work / "adaptation.json", {"seconds": 1.0, "note": None, **tokens, **(details or {})})
         write_rows(work / "history.jsonl", course)
 
     def activations(work: Path) -> None:
         for name, frame in (frames or {}).items():
             frame.to_parquet(work / f"{name}.parquet")
 
+    graded = rows_of(verdicts, samples, answers) if rows is None else rows
     contents: dict[str, Callable[[Path], None]] = {
         "adapt": adapt,
         "generate": lambda work: write_json(work / "metrics.json", {"seconds": 2.0}),
-        "grade": lambda work: rows_of(verdicts, samples, answers).to_parquet(work / "samples.parquet"),
+        "grade": lambda work: graded.to_parquet(work / "samples.parquet"),
         **({"activations": activations} if frames else {}),
+        **({"reread": lambda work: reread.to_parquet(work / "reread.parquet")} if reread is not None else {}),
     }
     for kind, compute in contents.items():
         # A generation without a vector does not depend on the seed.
         key = [method, verdicts, None if method == "none" else seed, facts.get("task"), samples]
+        key += (
+            []
+            if rows is None
+            else [graded.to_json(), facts.get("adapt_on"), facts.get("at_update"), facts.get("variant")]
+        )
         if kind == "adapt" and course:
             key = [method, seed, list(course)]
         folders[kind] = once(store.stage(kind, method, {"key": key}), compute, dict).stage.path
     whole = {**dict.fromkeys(SHARED_FACTS), "method": method, "variant": "", "options": "", "seed": seed, **facts}
     record = {
         "facts": whole,
-        "optimised_ids": [],
+        "optimised_ids": list(optimised),
         "stages": {kind: folder.relative_to(store.root).as_posix() for kind, folder in folders.items()},
         "config": dict(config or {}),
     }
-    words = [whole[n] for n in ("model", "task", "adapt_task", "variant", "conditions", "aggregate") if whole.get(n)]
+    words = [
+        whole[n]
+        for n in (
+            "model",
+            "task",
+            "prompt",
+            "adapt_task",
+            "adapt_on",
+            "at_update",
+            "variant",
+            "conditions",
+            "aggregate",
+        )
+        if whole.get(n)
+    ]
     file = results / "runs" / study / ("-".join([method, str(seed), *map(str, words)]).replace(" ", "_") + ".json")
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(record))

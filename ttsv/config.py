@@ -39,6 +39,7 @@ class _Root:
     keep_weights: bool
     aggregate: Literal["mean", "majority"]
     measure: Literal["activations"] | None
+    reread: bool
     stop_after: Literal["adapt", "generate"] | None
 
 

@@ -24,7 +24,8 @@ from ttsv.models import LanguageModel, Source, open_source, resolve_device, reso
 from ttsv.prompts import ChatTemplate, render_prompts
 from ttsv.provenance import collect
 from ttsv.records import Problem, Prompt, UserError
-from ttsv.store import Outcome, Store, digest, record_name, slug, write_atomically
+from ttsv.rereading import reread
+from ttsv.store import Outcome, Stage, Store, digest, record_name, slug, write_atomically
 from ttsv.tasks import halves, subset
 from ttsv.tasks.base import Loaded
 from ttsv.weights import ModelConfig
@@ -50,6 +51,8 @@ def run_cell(cell: Cell) -> Path:
             generated = outcomes["generate"].stage
             for name, grader in (("grade", cell.grader), ("grade_second", cell.second_grader)):
                 outcomes[name] = grade(prepared.store, generated, prepared.problems, grader, prepared.provenance)
+            if cell.plain["reread"]:
+                outcomes["reread"] = _reread(prepared, generated)
     return _record(prepared, outcomes)
 
 
@@ -214,6 +217,18 @@ def _generate(prepared: Prepared, adapted: Outcome) -> Outcome:
         cell.engine,
         keys,
         _loader(prepared, 1),
+        prepared.provenance,
+    )
+
+
+def _reread(prepared: Prepared, generated: Stage) -> Outcome:
+    tokenizer = prepared.source.tokenizer
+    return reread(
+        prepared.store,
+        generated,
+        prepared.problems,
+        prepared.cell.grader,
+        lambda ids: str(tokenizer.decode(list(ids), skip_special_tokens=True)),
         prepared.provenance,
     )
 

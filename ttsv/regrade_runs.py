@@ -36,7 +36,8 @@ def regrade(file: Path, grader: Grader) -> tuple[Path, pd.DataFrame]:
     problems = _problems(_samples(store, record), str(record["facts"]["task"]))
     outcome = grade(store, generation, problems, grader, lambda: {"regraded_from": file.name})
     record["facts"] = {**record["facts"], "grader": grader.name, "grader_config": digest(configuration(grader))[:16]}
-    record["stages"] = {**record["stages"], "grade": outcome.stage.path.relative_to(store.root).as_posix()}
+    kept = {name: path for name, path in record["stages"].items() if name != "reread"}  # verdicts of the other grader
+    record["stages"] = {**kept, "grade": outcome.stage.path.relative_to(store.root).as_posix()}
     name = record_name(file.stem.rpartition("-")[0], record["facts"])
     write_atomically(file.with_name(name), json.dumps(record, indent=1))
     return file.with_name(name), pd.read_parquet(outcome.stage.path / SAMPLES)

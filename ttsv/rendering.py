@@ -189,6 +189,23 @@ def budget_table(frame: pd.DataFrame) -> pd.DataFrame:
     return shown[[name for name in shown if (shown[name] != "").any()]]
 
 
+def robustness_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame of :class:`ttsv.robustness.Robustness` as texts under headings."""
+    shown = pd.DataFrame(
+        {
+            "setting": frame["first"],
+            "against": frame["second"],
+            "responses": [number(value, ".0f") for value in frame["responses"]],
+            "texts differ": [number(value, ".0f") for value in frame.get("texts_differ", [None] * len(frame))],
+            "answers differ": [number(value, ".0f") for value in frame["answers_differ"]],
+            "w→r / r→w": [f"{a} / {b}" for a, b in zip(frame["wrong_to_right"], frame["right_to_wrong"], strict=True)],
+            "points": [number(value, "+.1f") for value in frame["points"]],
+            "p": [number(value, ".3g") for value in frame["p"]],
+        }
+    )
+    return shown[[name for name in shown if (shown[name] != "").any()]]
+
+
 def matrix_table(matrix: pd.DataFrame, form: str) -> pd.DataFrame:
     """Return a matrix as texts, its rows named by a first column ``adapted on``; ``-`` where a cell is missing."""
     return (

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from ttsv.budgets import budgets
+from ttsv.controls import write_page
 from ttsv.illustrations import illustrate
 from ttsv.published import SOURCES, beside, read_published
 from ttsv.records import UserError
@@ -23,7 +24,9 @@ from ttsv.rendering import (
     markdown,
     matrix_table,
     published_table,
+    robustness_table,
 )
+from ttsv.robustness import robustness
 from ttsv.sentences import resolution, verdicts
 from ttsv.store import write_atomically
 from ttsv.study import SHARED_FACTS, Cell, Group, grouped, read_cells, rules
@@ -52,7 +55,7 @@ def write_report(results: Path, study: str, experiments: Path = EXPERIMENTS) -> 
     """Write a study's tables and figures into ``<results>/runs/<study>/`` and return the whole report as Markdown.
 
     ``summary.md``, ``.csv`` and ``.tex`` always; ``published.*`` where ``<experiments>/<study>/published.csv`` has numbers to compare with;
-    ``transfer.csv`` and ``budgets.csv`` where the runs have them; ``figures/``.
+    ``transfer.csv``, ``budgets.csv``, ``robustness.csv`` and the page of the control suite where the runs have them; ``figures/``.
 
     Raises:
         UserError: if the study has no run records and is no claim, or if the claim's published numbers are not readable.
@@ -74,11 +77,14 @@ def write_report(results: Path, study: str, experiments: Path = EXPERIMENTS) -> 
     report.add([group_section(group, frame) for group, frame in compared], "summary", summary(compared))
     _add_transfers(report, cells)
     _add_budgets(report, cells)
+    _add_robustness(report, cells)
     parts = [markdown(section) for section in report.sections]
     figures = illustrate(cells, folder / "figures")
     if figures:
         shown = "\n\n".join(f"![{title}](figures/{path.name}.png)" for path, title in figures)
         parts.append(f"## Figures\n\n{shown}\n")
+    if page := write_page(study, cells, folder):
+        parts.append(f"How much of the gain is real, arm by arm: [{page.name}]({page.name})\n")
     if left_out:
         parts.append("## Left out\n\n" + "\n".join(f"- {line}" for line in left_out) + "\n")
     text = "\n".join([*parts, *([COMPARISON_LEGEND] if compared or left_out else [])])
@@ -145,6 +151,13 @@ def _add_budgets(report: Report, cells: Sequence[Cell]) -> None:
     sections = [Section(title, budget_table(frame)) for title, frame in found]
     frames = [frame.assign(problems=title) for title, frame in found]
     report.add(sections, "budgets", pd.concat(frames) if frames else None)
+
+
+def _add_robustness(report: Report, cells: Sequence[Cell]) -> None:
+    found = robustness(cells)
+    sections = [Section(f"Noise floor: {of.title}", robustness_table(of.frame), after=[of.sentence()]) for of in found]
+    frames = [of.frame.assign(vector=of.title, floor=of.floor) for of in found]
+    report.add(sections, "robustness", pd.concat(frames) if frames else None)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

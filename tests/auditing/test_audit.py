@@ -76,7 +76,7 @@ def test_the_page_names_files_hashes_lines_and_figures_that_exist(audited: Path)
     inputs = pd.read_csv(audited / "inputs.csv")
     assert len(inputs) == 3
     assert all(f"`{name}`" in page for name in [*inputs["file"], *inputs["sha256"]])
-    assert 'METHOD=released_vector SCALE=full VECTOR=<release>/tiny_math500/prefix_embeddings.pt SEEDS="7 8 9' in page
+    assert 'TASK=math500 SCALE=full VECTOR=<release>/tiny_math500/prefix_embeddings.pt SEEDS="7 8 9' in page
     assert "| 2 " in page
     assert "| `1,-2` " in page
     assert "Questions found in the task data with the same gold answer: `tiny_math500` 3 of 4." in page

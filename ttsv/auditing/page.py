@@ -82,8 +82,8 @@ def _deciding(findings: Sequence[FolderFindings]) -> list[str]:
     return [
         "## What would decide",
         "Whether the movement matters is told by evaluating, on the same problems and without training, the model alone, the untrained "
-        "draw that the vector started from, other draws, and the released vector; the table of these commands has paired tests between "
-        "them (GPU). With `recipe=paper`, the first of `SEEDS` is the draw that a matched vector started from:",
+        "draw that the vector started from, other draws, and the released vector; the page that these commands end in, `controls.md`, has "
+        "paired tests between them (GPU). With `recipe=paper`, the first of `SEEDS` is the draw that a matched vector started from:",
         "```\n" + "\n".join(commands) + "\n```",
         "If the draw gains over the model alone and the interval of the difference between the released vector and the draw is narrow "
         "about 0, the gain was there before the first update; if the other draws gain alike, any such prefix does it; if the released "
@@ -97,6 +97,6 @@ def _command(folder: ReleaseFolder, vector: VectorFindings) -> str:
     first = int(vector.candidates["seed"].iloc[0]) if vector.matched else RELEASE_SEED
     seeds = " ".join(str(first + step) for step in range(6))
     return (
-        f"make reproduce-math500 MODEL={name} TASK={task if model else 'math500'} METHOD=released_vector "
+        f"make audit-gpu MODEL={name} TASK={task if model else 'math500'} "
         f'SCALE=full VECTOR=<release>/{folder.name}/{VECTOR} SEEDS="{seeds}"'
     )

@@ -6,7 +6,7 @@ A cut is a reading of the same text. What the model would have written had it be
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ttsv.auditing.traits import box_ends
+from ttsv.scoring.extract import box_ends
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,12 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ttsv.scoring.extract import matching_brace
+from ttsv.scoring.extract import box_ends
 
 LIMIT_SENTENCE = "Reach max function call limit."
 GOES_ON = 100
 """Characters after a box from which the text is said to go on: more than closing a sentence takes."""
 
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
 _ENDED = re.compile(r"(?:[.!?][*_)\"']*|\\\]|\\\)|\$|```|\})$")
 _LONGEST_PERIOD, _LOOP = 100, 300
 
@@ -22,12 +21,6 @@ class Trait:
     name: str
     rule: str
     holds: Callable[[str, int], bool]
-
-
-def box_ends(text: str) -> list[int]:
-    """Return where each closed box ends (the position after its brace), in order."""
-    ends = [matching_brace(text, match.end()) for match in _BOX.finditer(text)]
-    return [end + 1 for end in ends if end is not None]
 
 
 def could_have_reached(text: str, cap: int) -> bool:

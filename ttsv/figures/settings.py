@@ -10,17 +10,23 @@ from ttsv.figures.curves import WIDTH, baseline, finish, height, lines_with_inte
 from ttsv.figures.style import figure
 
 
-def accuracy_against(frame: pd.DataFrame, none: float | None, name: str, title: str, path: Path) -> None:
+def accuracy_against(
+    frame: pd.DataFrame, none: float | None, name: str, title: str, path: Path, doubling: bool = False
+) -> None:
     """Draw accuracy against a number with 95 % intervals, a line per method; the model alone is a dashed line.
 
-    ``frame``: ``label`` (the method), ``x``, ``accuracy``, ``low``, ``high`` (percent). ``name`` says what the number is.
+    ``frame``: ``label`` (the method), ``x``, ``accuracy``, ``low``, ``high`` (percent). ``name`` says what the number is. With
+    ``doubling`` each doubling of it takes the same space.
     """
+    frame = frame.assign(x=np.log2(frame["x"])) if doubling else frame
     with figure(path, WIDTH, height(frame["label"].unique())) as drawn:
         panel = drawn.subplots()
         lines_with_intervals(panel, frame, "x")
         baseline(panel, none)
         finish(drawn, panel, title, name, "accuracy, %")
         panel.xaxis.set_major_locator(FixedLocator(sorted(frame["x"].unique())))
+        if doubling:
+            panel.xaxis.set_major_formatter(lambda value, _: f"{2**value:.0f}")
 
 
 def dots(frame: pd.DataFrame, none: float | None, title: str, path: Path) -> None:

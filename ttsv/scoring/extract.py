@@ -7,6 +7,7 @@ from typing import Literal
 Source = Literal["box", "sentence", "none"]
 
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
+_BRACED_BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
 _UNBRACED_END = re.compile(r"\$|\n|\\\)|\\\]|[,;]\s|\.(?:\s|$)|\s[A-Za-z]{2,}")
 _SENTENCE = re.compile(
     r"\banswers?\b[*_]*(?:\s+(?:to|of|for)\b[^.\n:=]{0,80}?|\s*\([^()\n]{0,40}\))?"
@@ -25,6 +26,7 @@ _CLAUSE_END = re.compile(
     re.IGNORECASE,
 )
 _MATH_SPAN = re.compile(r"\$\$(?P<dd>.+?)\$\$|\$(?P<d>.+?)(?<!\\)\$|\\\((?P<p>.+?)\\\)|\\\[(?P<b>.+?)\\\]", re.DOTALL)
+_NUMBER = re.compile(r"-?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?")
 _JOINER = re.compile(r"\s*(?:,|;|and|or|,\s*and|,\s*or)\s*", re.IGNORECASE)
 _SENTENCE_LENGTH = 2000
 _LINE_LENGTH = 200
@@ -66,6 +68,24 @@ def matching_brace(text: str, start: int) -> int | None:
             return i
         i += 1
     return None
+
+
+def box_ends(text: str) -> list[int]:
+    """Return where each closed box ends (the position after its brace), in order."""
+    ends = [matching_brace(text, match.end()) for match in _BRACED_BOX.finditer(text)]
+    return [end + 1 for end in ends if end is not None]
+
+
+def last_expression(text: str) -> str | None:
+    """Return what a lenient reader might take for the answer of a text: its last formula or number, whichever ends later; or None.
+
+    No rule of grading: it tells failures of format from failures of mathematics.
+    """
+    formulas = [(match.end(), next(g for g in match.groups() if g is not None)) for match in _MATH_SPAN.finditer(text)]
+    numbers = [(match.end(), match.group()) for match in _NUMBER.finditer(text)]
+    # Of a number inside the last formula, the whole formula.
+    found = max([*formulas[-1:], *numbers[-1:]], key=lambda each: each[0], default=None)
+    return found[1] if found else None
 
 
 def _last_box(text: str) -> Extraction | None:
