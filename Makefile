@@ -34,7 +34,7 @@ given = scale=$(SCALE) $(model) $(call listed,task,$(TASK)) $(call listed,method
 CLAIMS := table-em table-slot table-reasoning table-llama transfer ablation-length ablation-init training-curves bias-amplification \
   sample-specific quirk-ladder
 
-.PHONY: help setup quickstart reproduce-math500 $(CLAIMS) calibrate audit coverage tables test check format lock clean
+.PHONY: help setup quickstart reproduce-math500 $(CLAIMS) calibrate audit coverage bench tables test check format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ audit: .venv/ready ## what released vectors and completions show from their file
 
 coverage: .venv/ready ## simulate how well the intervals, tests and verdict rules do, and write results/interval_coverage.md and verdict_rules.md
 	$(BIN)/python -m ttsv.coverage
+
+bench: .venv/ready ## time and memory of updates and evaluation against a plain loop in the released form; DATA_DIR= for MATH500 (an hour on 2 cores)
+	$(BIN)/python -m ttsv.bench --stages update evaluation growth $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(ARGS)
 
 tables: .venv/ready ## make the summaries of all studies again, from the run records alone
 	$(BIN)/python -m ttsv.report

@@ -150,8 +150,9 @@ def entropy_backward(
     """Return the loss of fixed responses, after adding its gradient to whatever leaves it depends on, by micro-batches.
 
     With a ``prefix`` (L, d) for all rows, tokens are averaged over the batch; with shards, within each shard, laid out by itself, as on
-    the released run's processes. Micro-batches are rows of like length from the whole batch; which rows share one changes nothing. With a prefix per row (B, L, d), each row is averaged by itself and the gradient is that of the sum
-    over rows, so that none depends on its neighbours; the loss returned is their mean.
+    the released run's processes. With a prefix per row (B, L, d), each row is averaged by itself and the gradient is that of the sum
+    over rows, so that none depends on its neighbours; the loss returned is their mean. Micro-batches are rows of like length from the
+    whole batch; which rows share one changes nothing.
     """
     size = options.shard_size or options.micro_batch_size or len(prompts)
     batches = _assembled(lm, prefix, prompts, responses, options, size)

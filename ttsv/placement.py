@@ -108,7 +108,12 @@ def group_by_length(lengths: Sequence[int], most_rows: int, most_tokens: int) ->
         joined = [*(groups[-1] if groups else []), row]
         padded = len(joined) * lengths[joined[0]]
         used = sum(lengths[i] for i in joined)
-        if len(joined) > 1 and len(joined) <= most_rows and padded <= most_tokens and padded - used <= MOST_PADDING * padded:
+        if (
+            len(joined) > 1
+            and len(joined) <= most_rows
+            and padded <= most_tokens
+            and padded - used <= MOST_PADDING * padded
+        ):
             groups[-1] = joined
         else:
             groups.append([row])

@@ -1,6 +1,7 @@
 """The same work through this project's own parts: :mod:`ttsv.optimize`, :mod:`ttsv.loss` and the HF engine."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -18,7 +19,8 @@ from ttsv.soft_prompt import SoftPrompt
 def rollout(lm: LanguageModel, prompts: Sequence[Prompt], vectors: Tensor, options: Optimization) -> list[list[int]]:
     """Return one sampled response per prompt, as an update of the recipe draws them."""
     prefix = EmbeddingPrefix(SoftPrompt(vectors))
-    return [list(r.token_ids) for r in rollouts(lm, prompts, prefix, options, (0, 0), HFEngine())]
+    engine: Any = HFEngine()
+    return [list(r.token_ids) for r in rollouts(lm, prompts, prefix, options, (0, 0), engine)]
 
 
 def loss(

@@ -96,8 +96,8 @@ def _shard_loss(
     entropy = -(logits.softmax(-1) * logits.log_softmax(-1)).sum(-1)
     config = lm.model.config
     counted = right != (config.pad_token_id or config.eos_token_id or pad)
-    of_response = entropy[:, -right.shape[1] - 1 : -1]
-    return (of_response * counted).sum() / counted.sum()
+    of_response: Tensor = entropy[:, -right.shape[1] - 1 : -1] * counted
+    return of_response.sum() / counted.sum()
 
 
 @torch.no_grad()

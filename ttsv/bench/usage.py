@@ -49,9 +49,7 @@ def _reset(device: torch.device) -> int:
     try:
         (_PROCESS / "clear_refs").write_text("5")
     except OSError as error:
-        raise UserError(
-            f"the benchmark needs Linux or CUDA to measure memory; {error}. Run it there"
-        ) from error
+        raise UserError(f"the benchmark needs Linux or CUDA to measure memory; {error}. Run it there") from error
     return _status("VmRSS")
 
 

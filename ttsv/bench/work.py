@@ -24,6 +24,7 @@ from ttsv.preflight import measure
 from ttsv.prompts import render_prompts
 from ttsv.records import Prompt
 from ttsv.sampling import uniforms
+from ttsv.store import digest
 
 Side = Literal["reference", "ours"]
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -71,7 +72,9 @@ class Bench:
     def prompts(self) -> list[Prompt]:
         """The task's prompts, in its order."""
         problems = component(self.config.task, "task").load(self.data_dir)
-        return render_prompts(problems, component(self.config.prompt, "prompt"), self.lm.tokenizer, 2048, "truncate_right")
+        return render_prompts(
+            problems, component(self.config.prompt, "prompt"), self.lm.tokenizer, 2048, "truncate_right"
+        )
 
     def random_ids(self, rows: int, width: int, name: str) -> list[list[int]]:
         """Return ordinary token ids, the same on both sides."""
@@ -124,7 +127,11 @@ class Bench:
         shared = {"tokens": work.rows * work.response, "prompt_tokens": sum(lengths)}
         return [
             record("rollout", rolled, {**shared, "attainable": least["rollout"]}),
-            record("loss", stepped, {**shared, "attainable": least["loss"], "value": [value, float(gradient.norm())]}),
+            record(
+                "loss",
+                stepped,
+                {**shared, "attainable": least["loss"], "value": value, "gradient_norm": float(gradient.norm())},
+            ),
         ]
 
     def evaluation(self, side: Side, work: Workload) -> list[dict[str, Any]]:
@@ -142,7 +149,13 @@ class Bench:
                     texts = reference.evaluate(self.lm, prompts, vectors, work.cap, work.batch, stops)
                 else:
                     texts = ours.evaluate(self.lm, prompts, vectors, rules)
-            rows.append(record(f"evaluation {name}", used, {"tokens": None, "texts": texts}))
+            rows.append(
+                record(
+                    f"evaluation {name}",
+                    used,
+                    {"tokens": None, "digests": " ".join(digest(text)[:12] for text in texts)},
+                )
+            )
         return rows
 
     def _roll(
