@@ -16,7 +16,7 @@ import torch
 from ttsv.bench import growth
 from ttsv.bench.page import page
 from ttsv.bench.work import Workload
-from ttsv.provenance import collect
+from ttsv.provenance import collect, git_state
 from ttsv.records import UserError
 from ttsv.store import write_atomically
 
@@ -73,11 +73,11 @@ def parser() -> argparse.ArgumentParser:
 def measurements(chosen: argparse.Namespace) -> dict[str, pd.DataFrame]:
     """Return a frame per CSV file, a row per side, stage and repetition; with ``--add`` earlier rows come first."""
     found = {name: _earlier(chosen.results / name) if chosen.add else [] for name in (PAIRS, GROWTH)}
-    command = " ".join(["python -m ttsv.bench", *sys.argv[1:]])
+    made = {"command": " ".join(["python -m ttsv.bench", *sys.argv[1:]]), "commit": str(git_state()["commit"])[:10]}
     for name, pair, plan in plans(chosen):
         for side in SIDES if pair % 2 == 0 else SIDES[::-1]:
             for row in process(side, plan, chosen.threads):
-                found[name].append({"pair": pair, "threads": chosen.threads, "command": command, **row})
+                found[name].append({"pair": pair, "threads": chosen.threads, **made, **row})
                 told = f"{row['rows']} x {row['response']}" if row["stage"] in ("rollout", "loss") else ""
                 print(
                     f"{side:9} {row['stage']:20} {told:9} {row['seconds']:7.1f} s {row['cpu_seconds']:7.1f} s of processor"

@@ -31,6 +31,7 @@ def page(pairs: pd.DataFrame, growth: pd.DataFrame, facts: Mapping[str, Any], ea
 def _conditions(rows: pd.DataFrame, facts: Mapping[str, Any]) -> str:
     machine, packages = facts["hardware"], facts["packages"]
     commands = "\n".join(f"    {command}" for command in dict.fromkeys(rows["command"]))
+    commits = ", ".join(dict.fromkeys(rows["commit"]))
     threads, dtype = rows["threads"].iloc[0], rows["dtype"].iloc[0].removeprefix("torch.")
     return f"""A plain loop in the released form (`ttsv/bench/reference.py`) against this project's own parts, on the same model,
 prompts and, for the loss, the same responses. Both sides run `recipe=paper`; responses have the same length by force. A process
@@ -41,7 +42,7 @@ over pairs, with the lowest and the highest in brackets.
 {commands}
 
 {machine["cpu"]}, {machine["cores"]} cores, {machine["memory_gib"]} GiB; {threads} threads a process, {dtype}; torch {packages["torch"]},
-transformers {packages["transformers"]}, Python {facts["python"]}, commit {str(facts["git"]["commit"])[:10]}. The machine's load average
+transformers {packages["transformers"]}, Python {facts["python"]}, commit {commits}. The machine's load average
 while measuring was {rows["load"].min():.1f} to {rows["load"].max():.1f}; where it exceeds {threads}, something else ran beside it, and the
 processor's time says more than the wall clock's."""
 
@@ -63,7 +64,7 @@ def _updates(rows: pd.DataFrame) -> str:
             source = whole if stage == "update" else of_size[of_size["stage"] == stage]
             source = source[(source["rows"] == size) & (source["response"] == response)]
             lines.append({"rows x response": f"{size} x {response}", "stage": stage, **_compared(source)})
-    return f"## An update\n\n{pd.DataFrame(lines).to_markdown(index=False)}"
+    return f"## An update\n\n{pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)}"
 
 
 def _compared(source: pd.DataFrame) -> dict[str, str]:
@@ -106,7 +107,7 @@ def _evaluations(rows: pd.DataFrame) -> str:
         f"## Evaluation\n\nGreedy, {first['problems']} problems, at most {first['cap']} new tokens, batches of {first['batch']} in the "
         f"released form; times per 100 problems. Under `recipe=corrected` each row stops by itself and its text is cut there, so "
         f"texts may differ by rule; under `recipe=paper` they can differ at near-ties of floating-point order alone.\n\n"
-        f"{pd.DataFrame(lines).to_markdown(index=False)}"
+        f"{pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)}"
     )
 
 
@@ -132,7 +133,7 @@ for half a second before its model was loaded, beside whatever else ran). The at
 of weights, that cannot be avoided (`ttsv/bench/cost.py`: no padding, logits where they count, no attention, no sampling) at those
 rates; the share is attainable / measured, by the wall clock.
 
-{table.to_markdown(index=False)}"""
+{table.to_markdown(index=False, disable_numparse=True)}"""
 
 
 def _growth(rows: pd.DataFrame) -> str:
@@ -144,7 +145,11 @@ def _growth(rows: pd.DataFrame) -> str:
         index=["quantity", "stage", "side"], columns="size", values="cell", aggfunc="first", sort=False
     )
     base = ", ".join(f"{AXES[name][0]} {value}" for name, value in BASE.items())
-    return (
-        f"## Growth\n\nExponents b of y = a x^b, least squares in logarithms with standard error, one size at a time from the base "
-        f"({base}); one measurement a point. ![growth](benchmark_growth.png)\n\n{table.reset_index().to_markdown(index=False)}"
-    )
+    return f"""## Growth
+
+Exponents b of y = a x^b, least squares in logarithms with standard error, one size at a time from the base ({base}); one measurement
+a point.
+
+![growth](benchmark_growth.png)
+
+{table.reset_index().to_markdown(index=False, disable_numparse=True)}"""

@@ -97,15 +97,8 @@ class Bench:
     def updates(self, side: Side, work: Workload) -> list[dict[str, Any]]:
         """Measure one rollout and one loss step; the loss is that of the same random responses on both sides."""
         lm = self.lm
-        lm.model.generation_config.eos_token_id = NEVER
-        lm.__dict__.pop("eos_ids", None)
-        if work.vocabulary:
-            lm.model.resize_token_embeddings(work.vocabulary)
-        if work.prompt:
-            ids = self.random_ids(work.rows, work.prompt, "prompts")
-            prompts = [Prompt(f"p{i}", "", tuple(row)) for i, row in enumerate(ids)]
-        else:
-            prompts = self.prompts[: work.rows]
+        self._shape(work)
+        prompts = self._prompts(work)
         responses = self.random_ids(work.rows, work.response, "responses")
         options = self._options(work)
         vectors, sampling = self.vectors(work.length), resolve(options.rollout, lm.generation_config)
@@ -120,18 +113,12 @@ class Bench:
             else:
                 value, gradient = ours.loss(lm, prompts, responses, vectors, options)
         lengths = [len(p.token_ids) for p in prompts]
-        least = {
-            "rollout": cost.attainable_rollout(lm, lengths, work.length, work.response, self.machine),
-            "loss": cost.attainable_loss(lm, lengths, work.length, work.response, self.machine),
-        }
+        sizes = (lm, lengths, work.length, work.response, self.machine)
         shared = {"tokens": work.rows * work.response, "prompt_tokens": sum(lengths)}
+        result = {"value": value, "gradient_norm": float(gradient.norm())}
         return [
-            record("rollout", rolled, {**shared, "attainable": least["rollout"]}),
-            record(
-                "loss",
-                stepped,
-                {**shared, "attainable": least["loss"], "value": value, "gradient_norm": float(gradient.norm())},
-            ),
+            record("rollout", rolled, {**shared, "attainable": cost.attainable_rollout(*sizes)}),
+            record("loss", stepped, {**shared, "attainable": cost.attainable_loss(*sizes), **result}),
         ]
 
     def evaluation(self, side: Side, work: Workload) -> list[dict[str, Any]]:
@@ -157,6 +144,19 @@ class Bench:
                 )
             )
         return rows
+
+    def _shape(self, work: Workload) -> None:
+        """Let nothing end a response, and cut the vocabulary where the work says so."""
+        self.lm.model.generation_config.eos_token_id = NEVER
+        self.lm.__dict__.pop("eos_ids", None)
+        if work.vocabulary:
+            self.lm.model.resize_token_embeddings(work.vocabulary)
+
+    def _prompts(self, work: Workload) -> list[Prompt]:
+        if not work.prompt:
+            return self.prompts[: work.rows]
+        ids = self.random_ids(work.rows, work.prompt, "prompts")
+        return [Prompt(f"p{i}", "", tuple(row)) for i, row in enumerate(ids)]
 
     def _roll(
         self, side: Side, prompts: Sequence[Prompt], vectors: Tensor, options: Optimization, stops: Sequence[str]
