@@ -37,7 +37,7 @@ CLAIMS := table-em table-slot table-reasoning table-llama transfer ablation-leng
 # The control suite is no product of settings, so it comes in parts of one study (conf/experiment/controls.yaml and controls/).
 CONTROLS := controls $(addprefix controls/,prompts draws halves objectives unrelated voting updates methods)
 
-.PHONY: help setup quickstart reproduce-math500 $(CLAIMS) controls robustness audit-gpu audit-gpu-vector calibrate audit coverage tables test check format lock keep clean
+.PHONY: help setup quickstart reproduce-math500 $(CLAIMS) controls robustness audit-gpu audit-gpu-vector calibrate audit coverage bench tables test check format lock keep clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -88,6 +88,9 @@ audit: .venv/ready ## what released vectors and completions show from their file
 
 coverage: .venv/ready ## simulate how well the intervals, tests and verdict rules do, and write results/interval_coverage.md and verdict_rules.md
 	$(BIN)/python -m ttsv.coverage
+
+bench: .venv/ready ## time and memory of updates and evaluation against a plain loop in the released form; DATA_DIR= for MATH500 (an hour on 2 cores)
+	$(BIN)/python -m ttsv.bench --stages update evaluation growth $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(ARGS)
 
 tables: .venv/ready ## tables and figures of all studies and claims, beside the published numbers, from results/ and experiments/ alone
 	$(BIN)/python -m ttsv.report

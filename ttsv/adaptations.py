@@ -240,7 +240,8 @@ def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["ttsv"])
+            # Copied, since kernels may add up in another order where a tensor lies as a file's bytes happen to.
+            return {name: file.get_tensor(name).clone() for name in file.keys()}, json.loads(file.metadata()["ttsv"])
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} is not a readable adaptation ({error}); delete its folder and run the command again"

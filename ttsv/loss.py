@@ -1,16 +1,23 @@
 """The loss of one update: which response tokens count, with which weight, and the gradient in the soft prompt."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ttsv.engines.base import resolve
 from ttsv.models import LanguageModel
 from ttsv.objectives import raw_entropy, sampled_entropy
 from ttsv.optimization import Optimization
-from ttsv.placement import Batch, assemble
+from ttsv.placement import Batch, assemble, group_by_length
 from ttsv.records import Prompt
+
+MICRO_BATCH_TOKENS = 2048
+"""Tokens of a micro-batch, padding included: enough to keep a machine busy, and what bounds the memory of activations."""
 
 
 def token_weights(mask: Tensor, options: Optimization) -> Tensor:
@@ -48,34 +55,89 @@ def seen_before(response_ids: Tensor, vocabulary: int) -> Tensor:
     return first[:, None, :] < steps[:, :, None]
 
 
-def entropy_loss(lm: LanguageModel, batch: Batch, mask: Tensor, weights: Tensor, options: Optimization) -> Tensor:
-    """Return the weighted sum of token entropies (scalar, nats), differentiable in the prefix.
+@dataclass(frozen=True)
+class Row:
+    """One row of a batch without the columns that nothing in the loss depends on: T of them are left, in their order.
+
+    ``embeddings`` (T, d), ``positions`` (T,), ``attended`` (T,) bool; ``predicts`` (T,) bool marks the N columns whose logits the loss
+    takes, with ``weights`` (N,). ``response_ids`` (R,) and ``counted`` (R,) bool are the row's response and which N of it count.
+    """
+
+    embeddings: Tensor
+    positions: Tensor
+    attended: Tensor
+    predicts: Tensor
+    weights: Tensor
+    response_ids: Tensor
+    counted: Tensor
+
+
+def rows_of(lm: LanguageModel, batch: Batch, embeddings: Tensor, counted: Tensor, weights: Tensor) -> list[Row]:
+    """Take a batch apart, leaving out the columns that nothing attends to and that predict nothing counted.
+
+    Such columns are padding, and hidden tokens inside the text; the rest keep their positions, so nothing else changes.
 
     Args:
-        lm: the frozen model.
-        batch: rows with their responses.
-        mask: (B, R) bool, which response positions count.
+        lm: the model; one that does not attend everywhere keeps all columns, since its windows count them.
+        batch: the padded rows.
+        embeddings: (B, T, d), what stands for ``batch.embeddings``.
+        counted: (B, R) bool, which response positions count.
         weights: (B, R), their weights.
-        options: whose entropy is taken.
     """
-    width = batch.response_width
-    output = lm.model(
-        inputs_embeds=batch.embeddings,
-        attention_mask=batch.attention,
-        position_ids=batch.positions,
-        use_cache=False,
-        logits_to_keep=width + 1,
-    )
-    logits = output.logits[:, :-1][mask]
+    attended = batch.attention.bool()
+    predicts = torch.zeros_like(attended)
+    predicts[:, -batch.response_width - 1 : -1] = counted
+    needed = attended | predicts if lm.attends_everywhere else torch.ones_like(attended)
+    return [
+        Row(
+            embeddings[i][keep],
+            batch.positions[i][keep],
+            attended[i][keep],
+            predicts[i][keep],
+            weights[i][counted[i]],
+            batch.response_ids[i],
+            counted[i],
+        )
+        for i, keep in enumerate(needed)
+    ]
+
+
+@contextmanager
+def logits_at(lm: LanguageModel, chosen: Tensor) -> Iterator[None]:
+    """Let the model compute logits at the ``chosen`` (B, T) places alone: they come out as (1, N, vocabulary)."""
+
+    def select(module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (inputs[0][chosen][None], *inputs[1:])
+
+    hook = lm.model.get_output_embeddings().register_forward_pre_hook(select)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def entropy_loss(lm: LanguageModel, rows: Sequence[Row], options: Optimization) -> Tensor:
+    """Return the weighted sum of token entropies (scalar, nats) of a micro-batch, differentiable in its embeddings.
+
+    Rows are padded on the right, where causal attention never looks: without hidden tokens inside the text no mask is needed.
+    """
+    padded = partial(pad_sequence, batch_first=True)
+    with logits_at(lm, padded([row.predicts for row in rows])):
+        logits = lm.model(
+            inputs_embeds=padded([row.embeddings for row in rows]),
+            attention_mask=padded([row.attended for row in rows], padding_value=True).long(),
+            position_ids=padded([row.positions for row in rows]),
+            use_cache=False,
+        ).logits[0]
     if options.entropy == "raw":
         values = raw_entropy(logits)
     else:
         sampling = resolve(options.rollout, lm.generation_config)
-        seen = (
-            None if sampling.repetition_penalty == 1 else seen_before(batch.response_ids, output.logits.shape[-1])[mask]
-        )
+        seen = None
+        if sampling.repetition_penalty != 1:
+            seen = torch.cat([seen_before(row.response_ids[None], logits.shape[-1])[0, row.counted] for row in rows])
         values = sampled_entropy(logits, sampling, seen)
-    return (values * weights[mask]).sum()
+    return (values * torch.cat([row.weights for row in rows])).sum()
 
 
 def entropy_backward(
@@ -87,39 +149,62 @@ def entropy_backward(
 ) -> float:
     """Return the loss of fixed responses, after adding its gradient to whatever leaves it depends on, by micro-batches.
 
-    With a ``prefix`` (L, d) for all rows, tokens are averaged over the batch; with shards each micro-batch is a shard, padded by itself, as
-    on the released run's processes. With a prefix per row (B, L, d), each row is averaged by itself and the gradient is that of the sum
-    over rows, so that none depends on its neighbours; the loss returned is their mean.
+    With a ``prefix`` (L, d) for all rows, tokens are averaged over the batch; with shards, within each shard, laid out by itself, as on
+    the released run's processes. With a prefix per row (B, L, d), each row is averaged by itself and the gradient is that of the sum
+    over rows, so that none depends on its neighbours; the loss returned is their mean. Micro-batches are rows of like length from the
+    whole batch; which rows share one changes nothing.
     """
-    layout, size = options.layout, options.shard_size or options.micro_batch_size or len(prompts)
-    per_row = prefix.dim() == 3
-    starts = range(0, len(prompts), size)
-    batches = [
+    size = options.shard_size or options.micro_batch_size or len(prompts)
+    batches = _assembled(lm, prefix, prompts, responses, options, size)
+    masks = [loss_mask(lm, b.response_ids, b.response_lengths, options) for b in batches]
+    # Micro-batches stop at the embeddings; from there the gradient goes back to prefix and table once.
+    leaves = [b.embeddings.detach().requires_grad_(b.embeddings.requires_grad) for b in batches]
+    weights = _weights(masks, options, per_row=prefix.dim() == 3)
+    parts = zip(batches, leaves, masks, weights, strict=True)
+    rows = [row for batch, leaf, mask, share in parts for row in rows_of(lm, batch, leaf, mask, share)]
+    loss = 0.0
+    for group in group_by_length([len(row.positions) for row in rows], size, MICRO_BATCH_TOKENS):
+        part = entropy_loss(lm, [rows[i] for i in group], options)
+        torch.autograd.backward(part)
+        loss += float(part.detach())
+    for batch, leaf in zip(batches, leaves, strict=True):
+        if leaf.grad is not None:
+            torch.autograd.backward(batch.embeddings, leaf.grad)
+    return loss / len(prompts) if prefix.dim() == 3 else loss
+
+
+def _assembled(
+    lm: LanguageModel,
+    prefix: Tensor,
+    prompts: Sequence[Prompt],
+    responses: Sequence[Sequence[int]],
+    options: Optimization,
+    size: int,
+) -> list[Batch]:
+    """Lay out ``size`` rows at a time: in the released layout, positions depend on the longest prompt among them."""
+    layout = options.layout
+    return [
         assemble(
             lm,
-            prefix[s : s + size] if per_row else prefix,
+            prefix[s : s + size] if prefix.dim() == 3 else prefix,
             [p.token_ids for p in prompts[s : s + size]],
             list(responses[s : s + size]),
             layout.order,
             layout.loss_positions,
             layout.loss_attention,
         )
-        for s in starts
+        for s in range(0, len(prompts), size)
     ]
-    masks = [loss_mask(lm, b.response_ids, b.response_lengths, options) for b in batches]
+
+
+def _weights(masks: Sequence[Tensor], options: Optimization, *, per_row: bool) -> list[Tensor]:
+    """Return the weights (B, R) of each batch's tokens: by rows, by shards, or one mean over all."""
+    if per_row:
+        return [mask / mask.sum(1, keepdim=True).clamp(min=1) for mask in masks]
+    if options.shard_size:
+        return [token_weights(mask, options) / len(masks) for mask in masks]
     total = sum(int(mask.sum()) for mask in masks)
-    loss = 0.0
-    for batch, mask in zip(batches, masks, strict=True):
-        if per_row:
-            share = mask / mask.sum(1, keepdim=True).clamp(min=1)
-        elif options.shard_size:
-            share = token_weights(mask, options) / len(batches)
-        else:
-            share = mask.float() / max(total, 1)
-        part = entropy_loss(lm, batch, mask, share, options)
-        torch.autograd.backward(part)
-        loss += float(part.detach())
-    return loss / len(prompts) if per_row else loss
+    return [mask.float() / max(total, 1) for mask in masks]
 
 
 def entropy_gradient(

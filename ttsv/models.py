@@ -9,7 +9,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DynamicCache,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.cache_utils import DynamicLayer
 
 from ttsv.records import UserError
 from ttsv.weights import ModelConfig, fetch, fingerprint
@@ -75,6 +83,11 @@ class LanguageModel:
         """The context length the model was configured for, or None where it does not say."""
         found = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         return int(found) if found else None
+
+    @cached_property
+    def attends_everywhere(self) -> bool:
+        """Whether each token may attend to all before it in every layer, so that columns nothing attends to can be left out."""
+        return all(type(layer) is DynamicLayer for layer in DynamicCache(config=self.model.config).layers)
 
     @cached_property
     def pad_token_id(self) -> int:

@@ -93,6 +93,33 @@ def assemble(
     return Batch(embeddings, mask.long(), numbers, right, response_lengths)
 
 
+MOST_PADDING = 0.1
+"""The share of padding up to which rows of different length are computed together."""
+
+
+def group_by_length(lengths: Sequence[int], most_rows: int, most_tokens: int) -> list[list[int]]:
+    """Return the indices of ``lengths`` in groups of like length, longest first.
+
+    A group holds at most ``most_rows`` rows and, padded to its longest, ``most_tokens`` tokens, of which at most ``MOST_PADDING`` are
+    padding. A row that is longer than ``most_tokens`` is a group by itself.
+    """
+    groups: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        joined = [*(groups[-1] if groups else []), row]
+        padded = len(joined) * lengths[joined[0]]
+        used = sum(lengths[i] for i in joined)
+        if (
+            len(joined) > 1
+            and len(joined) <= most_rows
+            and padded <= most_tokens
+            and padded - used <= MOST_PADDING * padded
+        ):
+            groups[-1] = joined
+        else:
+            groups.append([row])
+    return groups
+
+
 def _pad(rows: Sequence[Sequence[int]], pad: int, device: torch.device, *, left: bool) -> Tensor:
     """Return (B, longest) token ids."""
     width = max(len(row) for row in rows)

@@ -25,7 +25,7 @@ from ttsv.store import UNFINISHED, Outcome, Store, digest, once, write_json, wri
 log = logging.getLogger(__name__)
 
 ADAPT_VERSION = 4
-GENERATE_VERSION = 1
+GENERATE_VERSION = 2
 ACTIVATIONS_VERSION = 1
 """Raised whenever a change of the code may change what its stage computes, so that no older result is reused."""
 

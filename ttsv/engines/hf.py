@@ -16,9 +16,10 @@ from transformers import DynamicCache
 
 from ttsv.adaptations import KINDS, Adaptation
 from ttsv.engines.base import Decoding, Progress, Request, resolve
+from ttsv.engines.kv_cache import buffered_cache, grouped_attention
 from ttsv.models import LanguageModel
 from ttsv.objectives import raw_entropy
-from ttsv.placement import assemble
+from ttsv.placement import Batch, assemble, group_by_length
 from ttsv.records import Completion
 from ttsv.sampling import draw, uniforms
 
@@ -26,6 +27,9 @@ log = logging.getLogger(__name__)
 
 STRING_WINDOW = 24
 """Latest tokens of a row that are decoded to look for a stop string."""
+
+PREFILL_TOKENS = 8192
+"""Prompt tokens that are computed at once."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,7 @@ class _Run:
 
     def completions(self) -> list[Completion]:
         """Decode until every row has ended and return one completion a row."""
-        with shifted(self.lm, lambda: self.shift):
+        with shifted(self.lm, lambda: self.shift), grouped_attention(self.lm):
             self._decode()
         return [self._completion(row) for row in self.rows]
 
@@ -130,16 +134,12 @@ class _Run:
         lm = self.lm
         prompts = [row.request.prompt.token_ids for row in self.rows]
         batch = assemble(lm, self.prefix, prompts, [[] for _ in prompts], self.decoding.order)
-        cache = DynamicCache(config=lm.model.config)
+        logits, cache = self._prefill(batch)
         attention, positions = batch.attention, batch.positions[:, -1:]
         inside = list(range(len(self.rows)))
-        inputs = {"inputs_embeds": batch.embeddings, "position_ids": batch.positions}
         for step in range(self.sampling.max_new_tokens):
-            output = lm.model(
-                **inputs, attention_mask=attention, past_key_values=cache, use_cache=True, logits_to_keep=1
-            )
-            tokens = self._next_tokens(output.logits[:, -1], inside, step)
-            if self._finished(step):
+            tokens = self._next_tokens(logits, inside, step)
+            if self._finished(step) or step + 1 == self.sampling.max_new_tokens:
                 return
             living = [i for i, row in enumerate(inside) if not self.rows[row].ended]
             if len(living) <= self.keep_share * len(inside):
@@ -151,7 +151,42 @@ class _Run:
                 inside = [inside[i] for i in living]
             attention = torch.cat([attention, attention.new_ones(len(inside), 1)], dim=1)
             positions = positions + 1
-            inputs = {"input_ids": tokens[:, None], "position_ids": positions}
+            logits = self._forward(cache, attention, positions, input_ids=tokens[:, None])
+
+    def _prefill(self, batch: Batch) -> tuple[Tensor, DynamicCache]:
+        """Return the first logits (B, vocabulary) and the cache of a batch; prompts of like length are computed together."""
+        if not self.lm.attends_everywhere:
+            cache = DynamicCache(config=self.lm.model.config)
+            return self._forward(cache, batch.attention, batch.positions, inputs_embeds=batch.embeddings), cache
+        rows, width = batch.attention.shape
+        cache, shift = buffered_cache(self.lm, rows, width), self.shift
+        logits: dict[int, Tensor] = {}
+        for group in group_by_length(batch.attention.sum(1).tolist(), rows, PREFILL_TOKENS):
+            chosen = torch.tensor(group, device=self.lm.device)
+            columns = batch.attention[chosen].any(0).nonzero().squeeze(1)
+            attention, positions, embeddings = (
+                tensor[chosen][:, columns] for tensor in (batch.attention, batch.positions, batch.embeddings)
+            )
+            part = DynamicCache(config=self.lm.model.config)
+            self.shift = None if shift is None else shift[group]
+            logits |= zip(group, self._forward(part, attention, positions, inputs_embeds=embeddings), strict=True)
+            for layer, filled in zip(cache.layers, part.layers, strict=True):
+                layer.place(chosen, columns, filled.keys, filled.values)
+        self.shift = shift
+        return torch.stack([logits[i] for i in range(rows)]), cache
+
+    def _forward(self, cache: DynamicCache, attention: Tensor, positions: Tensor, **inputs: Tensor) -> Tensor:
+        """Return the logits (B, vocabulary) behind the last column."""
+        output = self.lm.model(
+            **inputs,
+            attention_mask=attention,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits: Tensor = output.logits[:, -1]
+        return logits
 
     def _next_tokens(self, logits: Tensor, inside: list[int], step: int) -> Tensor:
         """Choose and record the next token of each row in the batch; return them, (rows,)."""

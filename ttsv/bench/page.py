@@ -1,0 +1,155 @@
+"""The benchmark's page: ratios with their spread, shares of the attainable rate, growth; the history below it is kept as it stands."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from ttsv.bench.growth import AXES, BASE, exponents
+
+HISTORY = "## History of changes"
+
+
+def page(pairs: pd.DataFrame, growth: pd.DataFrame, facts: Mapping[str, Any], earlier: str) -> str:
+    """Return the page in Markdown.
+
+    Args:
+        pairs: the rows of the pairs' file, possibly none.
+        growth: the rows of the growth file, possibly none.
+        facts: what :func:`ttsv.provenance.collect` says of code and machine.
+        earlier: the page as it stood; from the heading ``HISTORY`` on it is kept.
+    """
+    parts = ["# Benchmark (`make bench`)", _conditions(pairs if len(pairs) else growth, facts)]
+    if len(pairs):
+        parts += [_updates(pairs), _evaluations(pairs), _shares(pairs)]
+    if len(growth):
+        parts += [_growth(growth)]
+    kept = earlier[earlier.index(HISTORY) :].strip() if HISTORY in earlier else ""
+    return "\n\n".join(part for part in [*parts, kept] if part) + "\n"
+
+
+def _conditions(rows: pd.DataFrame, facts: Mapping[str, Any]) -> str:
+    machine, packages = facts["hardware"], facts["packages"]
+    commands = "\n".join(f"    {command}" for command in dict.fromkeys(rows["command"]))
+    commits = ", ".join(dict.fromkeys(rows["commit"]))
+    threads, dtype = rows["threads"].iloc[0], rows["dtype"].iloc[0].removeprefix("torch.")
+    return f"""A plain loop in the released form (`ttsv/bench/reference.py`) against this project's own parts, on the same model,
+prompts and, for the loss, the same responses. Both sides run `recipe=paper`; responses have the same length by force. A process
+per side and repetition, in alternation. Times are of the wall clock and, beside it, of the processor (user and system, all
+threads); memory is the peak less what was resident before the stage, the model loaded. Ratios are reference / ours: the median
+over pairs, with the lowest and the highest in brackets.
+
+{commands}
+
+{machine["cpu"]}, {machine["cores"]} cores, {machine["memory_gib"]} GiB; {threads} threads a process, {dtype}; torch {packages["torch"]},
+transformers {packages["transformers"]}, Python {facts["python"]}, commit {commits}. The machine's load average
+while measuring was {rows["load"].min():.1f} to {rows["load"].max():.1f}; where it exceeds {threads}, something else ran beside it, and the
+processor's time says more than the wall clock's."""
+
+
+def _updates(rows: pd.DataFrame) -> str:
+    stages = rows[rows["stage"].isin(["rollout", "loss"])]
+    if stages.empty:
+        return ""
+    keys = ["rows", "response", "pair", "side"]
+    whole = stages.groupby(keys, as_index=False).agg(
+        seconds=("seconds", "sum"),
+        cpu_seconds=("cpu_seconds", "sum"),
+        memory=("memory", "max"),
+        tokens=("tokens", "first"),
+    )
+    lines = []
+    for (size, response), of_size in stages.groupby(["rows", "response"]):
+        for stage in ("rollout", "loss", "update"):
+            source = whole if stage == "update" else of_size[of_size["stage"] == stage]
+            source = source[(source["rows"] == size) & (source["response"] == response)]
+            lines.append({"rows x response": f"{size} x {response}", "stage": stage, **_compared(source)})
+    return f"## An update\n\n{pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)}"
+
+
+def _compared(source: pd.DataFrame) -> dict[str, str]:
+    """Return the medians of both sides and the ratios of the pairs that have both."""
+    cells: dict[str, str] = {}
+    for quantity, words, unit in (
+        ("seconds", "s", 1.0),
+        ("cpu_seconds", "processor s", 1.0),
+        ("memory", "GiB", 2.0**30),
+    ):
+        wide = source.pivot_table(index="pair", columns="side", values=quantity).dropna()
+        ratio = wide["reference"] / wide["ours"]
+        cells[f"{words}, reference"] = f"{wide['reference'].median() / unit:.2f}"
+        cells[f"{words}, ours"] = f"{wide['ours'].median() / unit:.2f}"
+        cells[f"ratio of {words}"] = f"**{ratio.median():.2f}** [{ratio.min():.2f}, {ratio.max():.2f}]"
+    if source["tokens"].notna().all():
+        for side in ("reference", "ours"):
+            of_side = source[source["side"] == side]
+            cells[f"tokens/s, {side}"] = f"{(of_side['tokens'] / of_side['seconds']).median():.1f}"
+    cells["pairs"] = str(len(wide))
+    return cells
+
+
+def _evaluations(rows: pd.DataFrame) -> str:
+    found = rows[rows["stage"].str.startswith("evaluation")]
+    if found.empty:
+        return ""
+    lines = []
+    for stage in sorted(set(found[found["side"] == "ours"]["stage"]), reverse=True):
+        matched = found[(found["side"] == "reference") | (found["stage"] == stage)].copy()
+        per_hundred = 100 / matched["problems"]
+        matched["seconds"], matched["cpu_seconds"] = (
+            matched["seconds"] * per_hundred,
+            matched["cpu_seconds"] * per_hundred,
+        )
+        rules = stage.removeprefix("evaluation ")
+        lines.append({"rules of our side": f"recipe={rules}", "same texts": _same(matched), **_compared(matched)})
+    first = found.iloc[0]
+    return (
+        f"## Evaluation\n\nGreedy, {first['problems']} problems, at most {first['cap']} new tokens, batches of {first['batch']} in the "
+        f"released form; times per 100 problems. Under `recipe=corrected` each row stops by itself and its text is cut there, so "
+        f"texts may differ by rule; under `recipe=paper` they can differ at near-ties of floating-point order alone.\n\n"
+        f"{pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)}"
+    )
+
+
+def _same(matched: pd.DataFrame) -> str:
+    texts = {side: of_side["digests"].iloc[0].split() for side, of_side in matched.groupby("side")}
+    same = [a == b for a, b in zip(texts["reference"], texts["ours"], strict=True)]
+    return f"{sum(same)} of {len(same)}"
+
+
+def _shares(rows: pd.DataFrame) -> str:
+    found = rows[rows["attainable"].notna()] if "attainable" in rows else rows.iloc[:0]
+    if found.empty:
+        return ""
+    shares = (found["attainable"] / found["seconds"]).groupby(
+        [found["rows"], found["response"], found["stage"], found["side"]]
+    )
+    table = shares.median().unstack().map(lambda share: f"{share:.0%}").reset_index()
+    rates = found[["gflops", "gbytes"]].median()
+    return f"""## Share of the attainable rate
+
+Matrix products reach {rates["gflops"]:.0f} GFLOP/s and reading {rates["gbytes"]:.0f} GB/s here (medians over the processes, each measured
+for half a second before its model was loaded, beside whatever else ran). The attainable time of a stage is the arithmetic, or the reading
+of weights, that cannot be avoided (`ttsv/bench/cost.py`: no padding, logits where they count, no attention, no sampling) at those
+rates; the share is attainable / measured, by the wall clock.
+
+{table.to_markdown(index=False, disable_numparse=True)}"""
+
+
+def _growth(rows: pd.DataFrame) -> str:
+    fits = exponents(rows)
+    fits["cell"] = [f"{e:.2f} ± {d:.2f}" for e, d in zip(fits["exponent"], fits["error"], strict=True)]
+    fits = fits[fits["quantity"] != "seconds"].replace({"quantity": {"cpu_seconds": "processor time"}})
+    fits["size"] = fits["size"].map({name: words for name, (words, _) in AXES.items()})
+    table = fits.pivot_table(
+        index=["quantity", "stage", "side"], columns="size", values="cell", aggfunc="first", sort=False
+    )
+    base = ", ".join(f"{AXES[name][0]} {value}" for name, value in BASE.items())
+    return f"""## Growth
+
+Exponents b of y = a x^b, least squares in logarithms with standard error, one size at a time from the base ({base}); one measurement
+a point.
+
+![growth](benchmark_growth.png)
+
+{table.reset_index().to_markdown(index=False, disable_numparse=True)}"""
