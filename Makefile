@@ -115,5 +115,7 @@ clean: ## remove results/stages and results/runs (asks first)
 	@read -p "delete results/stages and results/runs? [y/N] " answer && [ "$$answer" = y ] && rm -rf results/stages results/runs
 
 keep: ## copy the tables and figures of finished studies, STUDY="table_em transfer", to where git keeps them: results/<study>/
-	@for study in $(STUDY); do mkdir -p results/$$study && cp results/runs/$$study/summary.md results/$$study/README.md && \
+	@test -n "$(STUDY)" || { echo 'error: name the studies, STUDY="table_em transfer"'; exit 2; }
+	@for study in $(STUDY); do ls results/runs/$$study/*.json > /dev/null 2>&1 || { echo "error: results/runs/$$study holds no finished run"; exit 2; }; mkdir -p results/$$study && cp results/runs/$$study/summary.md results/$$study/README.md && \
+	  { test ! -f results/runs/$$study/controls.md || cp results/runs/$$study/controls.md results/$$study/; } && \
 	  { test ! -d results/runs/$$study/figures || { mkdir -p results/$$study/figures && cp results/runs/$$study/figures/*.png results/$$study/figures/; }; }; done

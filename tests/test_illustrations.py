@@ -85,7 +85,7 @@ def test_drift_and_states_are_drawn_from_the_activations(tmp_path: Path) -> None
         states = pd.DataFrame({"problem_id": ids, "state": [list(rng.normal(size, 1, 8)) for _ in ids]})
         run(tmp_path, method, "001100", frames={"drift": drift, "states": states})
     drawn = figures(tmp_path)
-    assert set(drawn) == {"drift-small-en-gcd-mini", "states-small-en-mini"}
+    assert {"drift-small-en-gcd-mini", "states-small-en-mini"} <= set(drawn)
     assert "untrained_prefix" in drawn["drift-small-en-gcd-mini"]
     assert ">none<" not in drawn["drift-small-en-gcd-mini"]
     assert ">none<" in drawn["states-small-en-mini"]

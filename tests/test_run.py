@@ -181,9 +181,7 @@ def test_the_paper_recipe_runs_from_end_to_end_on_other_architectures(invoke: In
 def test_every_method_runs_from_end_to_end_in_one_sweep(invoke: Invoke, tmp_path: Path) -> None:
     base = setting(tmp_path)
     methods = "em,em_lora,slot,ttsv_sample,random_prefix,text_prefix,shuffled_prefix,norm_matched_prefix,random_updates"
-    done = invoke(
-        "-m", *base, f"method=none,untrained_prefix,ttsv,entropy_maximization,{methods}", "measure=activations"
-    )
+    done = invoke("-m", *base, f"method=none,untrained_prefix,ttsv,entropy_maximization,{methods}")
     assert done.code == 0, done.err
     found = records(tmp_path / "results")
     assert len(found) == 13
