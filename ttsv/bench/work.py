@@ -92,7 +92,9 @@ class Bench:
         """Do the work of one side and return a record a stage."""
         rows = self.updates(side, work) if work.stage == "update" else self.evaluation(side, work)
         rates = {"gflops": self.machine.flops / 1e9, "gbytes": self.machine.bandwidth / 1e9}
-        return [{"side": side, **asdict(work), "dtype": str(self.lm.dtype), **rates, **row} for row in rows]
+        sizes = {name: value for name, value in asdict(work).items() if name != "data_dir"}
+        shared = {"side": side, "task": self.config.task.name, **sizes, "dtype": str(self.lm.dtype), **rates}
+        return [{**shared, **row} for row in rows]
 
     def updates(self, side: Side, work: Workload) -> list[dict[str, Any]]:
         """Measure one rollout and one loss step; the loss is that of the same random responses on both sides."""
