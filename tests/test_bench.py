@@ -42,9 +42,10 @@ def test_both_sides_have_the_same_loss_and_gradient(architecture: str, tokens: d
     assert float(gradient.norm()) > 1e-3
 
 
+@pytest.mark.parametrize("tokens", [{}, INSIDE], ids=["pad outside the text", "pad inside the prompt"])
 @pytest.mark.parametrize("batch", [2, 5])
-def test_both_sides_write_the_same_greedy_texts(batch: int) -> None:
-    lm, prompts = tiny_lm("qwen2", torch.float64), some_prompts(5)
+def test_both_sides_write_the_same_greedy_texts(batch: int, tokens: dict[str, object]) -> None:
+    lm, prompts = tiny_lm("qwen2", torch.float64, **tokens), some_prompts(5)
     rules = evaluation("paper").decoding
     rules = type(rules)(type(rules.sampling)(20), rules.stopping, rules.order, batch, rules.sort_by_length)
     found: dict[int, str] = {}

@@ -17,7 +17,7 @@ AXES = {
     "response": ("tokens of a response", (16, 32, 64, 128)),
     "prompt": ("tokens of a prompt", (32, 64, 128, 256)),
     "length": ("virtual tokens L", (5, 20, 80)),
-    "vocabulary": ("tokens of the vocabulary", (40000, 20000, 10000)),
+    "vocabulary": ("vocabulary, tokens", (40000, 20000, 10000)),
 }
 """Each size's words and its values; the vocabulary comes last and shrinks, since the model's own table is cut."""
 

@@ -36,7 +36,7 @@ def _conditions(rows: pd.DataFrame, facts: Mapping[str, Any]) -> str:
     return f"""A plain loop in the released form (`ttsv/bench/reference.py`) against this project's own parts, on the same model,
 prompts and, for the loss, the same responses. Both sides run `recipe=paper`; responses have the same length by force. A process
 per side and repetition, in alternation. Times are of the wall clock and, beside it, of the processor (user and system, all
-threads); memory is the peak less what was resident before the stage, the model loaded. Ratios are reference / ours: the median
+threads); memory is the peak less what is resident after loading the model. Ratios are reference / ours: the median
 over pairs, with the lowest and the highest in brackets.
 
 {commands}
