@@ -76,10 +76,11 @@ def measurements(chosen: argparse.Namespace) -> dict[str, pd.DataFrame]:
     words = ["..." if word in (chosen.data_dir, str(chosen.results)) else word for word in sys.argv[1:]]
     made = {"command": " ".join(["python -m ttsv.bench", *words]), "commit": str(git_state()["commit"])[:10]}
     before = {name: 1 + max((row["pair"] for row in rows), default=-1) for name, rows in found.items()}
-    for name, pair, plan in plans(chosen):
+    for name, place, plan in plans(chosen):
+        pair = before[name] + place
         for side in SIDES if pair % 2 == 0 else SIDES[::-1]:
             for row in process(side, plan, chosen.threads):
-                found[name].append({"pair": before[name] + pair, "threads": chosen.threads, **made, **row})
+                found[name].append({"pair": pair, "threads": chosen.threads, **made, **row})
                 print(_told(row), flush=True)
             # Kept at once, so that an interrupted run can be gone on with (--add).
             write_atomically(chosen.results / name, pd.DataFrame(found[name]).to_csv(index=False))
