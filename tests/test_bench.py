@@ -1,6 +1,7 @@
 """The benchmark's two sides compute the same thing, and its fits and bounds are right."""
 
 from dataclasses import asdict
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -41,9 +42,10 @@ def test_both_sides_have_the_same_loss_and_gradient(architecture: str, tokens: d
     assert float(gradient.norm()) > 1e-3
 
 
+@pytest.mark.parametrize("tokens", [{}, INSIDE], ids=["pad outside the text", "pad inside the prompt"])
 @pytest.mark.parametrize("batch", [2, 5])
-def test_both_sides_write_the_same_greedy_texts(batch: int) -> None:
-    lm, prompts = tiny_lm("qwen2", torch.float64), some_prompts(5)
+def test_both_sides_write_the_same_greedy_texts(batch: int, tokens: dict[str, object]) -> None:
+    lm, prompts = tiny_lm("qwen2", torch.float64, **tokens), some_prompts(5)
     rules = evaluation("paper").decoding
     rules = type(rules)(type(rules.sampling)(20), rules.stopping, rules.order, batch, rules.sort_by_length)
     found: dict[int, str] = {}
@@ -147,3 +149,16 @@ def test_a_model_with_windows_keeps_its_padding() -> None:
     got, ours = entropy_gradient(lm, vectors_of(), prompts, responses, recipe("paper"))
     assert got == pytest.approx(expected, rel=1e-6)
     torch.testing.assert_close(ours, gradient, rtol=1e-4, atol=1e-7)
+
+
+def test_the_figure_of_growth_has_a_line_a_side_and_stage(tmp_path: Path) -> None:
+    rows = [
+        {**work, "side": side, "stage": stage, "seconds": 1.0, "cpu_seconds": 2.0 * work["rows"], "memory": 1e9}
+        for side in ("reference", "ours")
+        for stage in ("rollout", "loss")
+        for work in map(asdict, growth.plan({}))
+    ]
+    growth.draw(pd.DataFrame(rows), tmp_path / "growth")
+    drawn = (tmp_path / "growth.svg").read_text()
+    for words in ("rollout, reference", "loss, ours", "virtual tokens L", "40k"):
+        assert words in drawn

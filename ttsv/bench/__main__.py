@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,13 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser().parse_args(arguments)
     chosen.results.mkdir(parents=True, exist_ok=True)
     try:
-        for name, rows in (measured := measurements(chosen)).items():
-            write_atomically(chosen.results / name, rows.to_csv(index=False))
-        if len(measured[GROWTH]):
-            growth.draw(measured[GROWTH], chosen.results / "benchmark_growth")
+        measured = measurements(chosen)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if len(measured[GROWTH]):
+        growth.draw(measured[GROWTH], chosen.results / "benchmark_growth")
     path = chosen.results / "benchmark.md"
     facts = collect(torch.device("cpu")) | {"threads": chosen.threads}
     write_atomically(path, page(measured[PAIRS], measured[GROWTH], facts, path.read_text() if path.exists() else ""))
@@ -71,17 +70,20 @@ def parser() -> argparse.ArgumentParser:
 
 
 def measurements(chosen: argparse.Namespace) -> dict[str, pd.DataFrame]:
-    """Return a frame per CSV file, a row per side, stage and repetition; with ``--add`` earlier rows come first."""
+    """Measure; return and write a frame per CSV file, a row per side, stage and repetition. With ``--add`` earlier rows come first."""
     found = {name: _earlier(chosen.results / name) if chosen.add else [] for name in (PAIRS, GROWTH)}
-    made = {"command": " ".join(["python -m ttsv.bench", *sys.argv[1:]]), "commit": str(git_state()["commit"])[:10]}
-    for name, pair, plan in plans(chosen):
+    # Folders of this machine mean nothing elsewhere.
+    words = ["..." if word in (chosen.data_dir, str(chosen.results)) else word for word in sys.argv[1:]]
+    made = {"command": " ".join(["python -m ttsv.bench", *words]), "commit": str(git_state()["commit"])[:10]}
+    before = {name: 1 + max((row["pair"] for row in rows), default=-1) for name, rows in found.items()}
+    for name, place, plan in plans(chosen):
+        pair = before[name] + place
         for side in SIDES if pair % 2 == 0 else SIDES[::-1]:
             for row in process(side, plan, chosen.threads):
                 found[name].append({"pair": pair, "threads": chosen.threads, **made, **row})
-                told = f"{row['rows']} x {row['response']}" if row["stage"] in ("rollout", "loss") else ""
-                print(
-                    f"{side:9} {row['stage']:20} {told:9} {row['seconds']:7.1f} s {row['cpu_seconds']:7.1f} s of processor"
-                )
+                print(_told(row), flush=True)
+            # Kept at once, so that an interrupted run can be gone on with (--add).
+            write_atomically(chosen.results / name, pd.DataFrame(found[name]).to_csv(index=False))
     return {name: pd.DataFrame(rows) for name, rows in found.items()}
 
 
@@ -113,6 +115,12 @@ def process(side: str, plan: Sequence[Workload], threads: int) -> list[dict[str,
     if done.returncode:
         raise UserError(f"the {side} side ended with status {done.returncode}:\n{done.stderr[-2000:]}")
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+def _told(row: Mapping[str, Any]) -> str:
+    size = f"{row['rows']} x {row['response']}" if row["stage"] in ("rollout", "loss") else ""
+    used = f"{row['seconds']:7.1f} s {row['cpu_seconds']:7.1f} s of processor {row['memory'] / 2**30:6.2f} GiB"
+    return f"{row['side']:9} {row['stage']:20} {size:9} {used}"
 
 
 def _earlier(path: Path) -> list[dict[str, Any]]:

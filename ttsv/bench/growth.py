@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import NullLocator
 from scipy.stats import linregress
 
 from ttsv.bench.work import Workload
@@ -16,7 +17,7 @@ AXES = {
     "response": ("tokens of a response", (16, 32, 64, 128)),
     "prompt": ("tokens of a prompt", (32, 64, 128, 256)),
     "length": ("virtual tokens L", (5, 20, 80)),
-    "vocabulary": ("tokens of the vocabulary", (40000, 20000, 10000)),
+    "vocabulary": ("vocabulary, tokens", (40000, 20000, 10000)),
 }
 """Each size's words and its values; the vocabulary comes last and shrinks, since the model's own table is cut."""
 
@@ -60,7 +61,7 @@ def draw(frame: pd.DataFrame, path: Path) -> None:
                     panel.plot(line[name], line[quantity].clip(lower=unit / 8) / unit, **marks)
                 panel.set_xscale("log")
                 panel.set_yscale("log")
-                panel.minorticks_off()
+                panel.xaxis.set_minor_locator(NullLocator())
                 ticks = sorted(AXES[name][1])
                 panel.set_xticks(ticks, [f"{tick // 1000}k" if tick >= 1000 else str(tick) for tick in ticks])
                 if row:

@@ -36,7 +36,7 @@ def _conditions(rows: pd.DataFrame, facts: Mapping[str, Any]) -> str:
     return f"""A plain loop in the released form (`ttsv/bench/reference.py`) against this project's own parts, on the same model,
 prompts and, for the loss, the same responses. Both sides run `recipe=paper`; responses have the same length by force. A process
 per side and repetition, in alternation. Times are of the wall clock and, beside it, of the processor (user and system, all
-threads); memory is the peak less what was resident before the stage, the model loaded. Ratios are reference / ours: the median
+threads); memory is the peak less what is resident after loading the model. Ratios are reference / ours: the median
 over pairs, with the lowest and the highest in brackets.
 
 {commands}
@@ -121,17 +121,17 @@ def _shares(rows: pd.DataFrame) -> str:
     found = rows[rows["attainable"].notna()] if "attainable" in rows else rows.iloc[:0]
     if found.empty:
         return ""
-    shares = (found["attainable"] / found["seconds"]).groupby(
-        [found["rows"], found["response"], found["stage"], found["side"]]
-    )
+    keys = ["rows", "response", "stage"]
+    least = found.groupby(keys)["attainable"].transform("min")
+    shares = (least * found["threads"] / found["cpu_seconds"]).groupby([found[key] for key in [*keys, "side"]])
     table = shares.median().unstack().map(lambda share: f"{share:.0%}").reset_index()
-    rates = found[["gflops", "gbytes"]].median()
+    rates = found[["gflops", "gbytes"]].max()
     return f"""## Share of the attainable rate
 
-Matrix products reach {rates["gflops"]:.0f} GFLOP/s and reading {rates["gbytes"]:.0f} GB/s here (medians over the processes, each measured
-for half a second before its model was loaded, beside whatever else ran). The attainable time of a stage is the arithmetic, or the reading
-of weights, that cannot be avoided (`ttsv/bench/cost.py`: no padding, logits where they count, no attention, no sampling) at those
-rates; the share is attainable / measured, by the wall clock.
+Matrix products reach {rates["gflops"]:.0f} GFLOP/s and reading {rates["gbytes"]:.0f} GB/s here (the best of the processes, each measured
+for half a second before its model was loaded). The attainable time of a stage is the arithmetic, or the reading of weights, that cannot
+be avoided (`ttsv/bench/cost.py`: no padding, logits where they count, no attention, no sampling) at those rates; the share is
+attainable / measured, by the processor's time over the number of threads, so that other work beside it does not count.
 
 {table.to_markdown(index=False, disable_numparse=True)}"""
 

@@ -2,7 +2,8 @@
 
 Batches are padded in the order given, responses come from ``model.generate`` on input embeddings with a stop criterion that decodes
 each row at each step, and the loss takes logits, softmax and log-softmax over the whole vocabulary at every position. Every choice is
-METHOD's ``paper`` recipe: [V, pad, prompt, response], mask ``ids != pad``, no position ids in the loss, shards of 8 rows, V kept in fp32.
+METHOD's ``paper`` recipe: [V, pad, prompt, response]; in the loss the mask ``ids != pad`` and no position ids; shards of 8 rows, V kept
+in fp32.
 """
 
 from collections.abc import Sequence
@@ -91,7 +92,7 @@ def _shard_loss(
     left = _padded(lm, [p.token_ids for p in prompts], left=True)
     right = _padded(lm, responses, left=False)
     ids = torch.cat([left, right], dim=1)
-    embeddings, attention = _with_prefix(lm, ids, vectors)
+    embeddings, attention = _with_prefix(lm, ids, vectors, ids != lm.pad_token_id)
     logits = lm.model(inputs_embeds=embeddings, attention_mask=attention).logits.float()
     entropy = -(logits.softmax(-1) * logits.log_softmax(-1)).sum(-1)
     config = lm.model.config
@@ -105,7 +106,9 @@ def _generate(
     lm: LanguageModel, prompts: Sequence[Prompt], vectors: Tensor, stops: Sequence[str], **settings: Any
 ) -> Tensor:
     ids = _padded(lm, [p.token_ids for p in prompts], left=True)
-    embeddings, attention = _with_prefix(lm, ids, vectors)
+    lengths = torch.tensor([len(p.token_ids) for p in prompts], device=lm.device)
+    inside = torch.arange(ids.shape[1], device=lm.device) >= ids.shape[1] - lengths[:, None]
+    embeddings, attention = _with_prefix(lm, ids, vectors, inside)
     new: Tensor = lm.model.generate(
         inputs_embeds=embeddings,
         attention_mask=attention,
@@ -116,9 +119,9 @@ def _generate(
     return new
 
 
-def _with_prefix(lm: LanguageModel, ids: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+def _with_prefix(lm: LanguageModel, ids: Tensor, vectors: Tensor, attended: Tensor) -> tuple[Tensor, Tensor]:
     prefix = vectors.to(lm.device, lm.dtype).expand(len(ids), -1, -1)
-    attention = torch.cat([ids.new_ones(prefix.shape[:2]), (ids != lm.pad_token_id).long()], dim=1)
+    attention = torch.cat([ids.new_ones(prefix.shape[:2]), attended.long()], dim=1)
     return torch.cat([prefix, lm.embed(ids)], dim=1), attention
 
 

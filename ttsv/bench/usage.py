@@ -25,32 +25,38 @@ class Usage:
 
 
 @contextmanager
-def measured(device: torch.device) -> Iterator[Usage]:
-    """Measure a block: on CUDA the memory of PyTorch's allocator, elsewhere the peak of the resident set, which Linux keeps and resets.
+def measured(device: torch.device, loaded: int) -> Iterator[Usage]:
+    """Measure a block, its memory beyond ``loaded`` bytes (see :func:`resident`).
+
+    On CUDA it is the memory of PyTorch's allocator, elsewhere the peak of the resident set, which Linux keeps and resets.
 
     Raises:
         UserError: without CUDA on a system that has no ``/proc/self/clear_refs``.
     """
-    usage, before = Usage(), _reset(device)
+    usage = Usage()
+    _forget_peak(device)
     began, cpu = time.perf_counter(), time.process_time()
     yield usage
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     usage.seconds, usage.cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
-    usage.memory, usage.load = _peak(device) - before, os.getloadavg()[0]
+    usage.memory, usage.load = _peak(device) - loaded, os.getloadavg()[0]
 
 
-def _reset(device: torch.device) -> int:
-    """Forget the peak so far and return what is resident now."""
+def resident(device: torch.device) -> int:
+    """Return the bytes in use now."""
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else _status("VmRSS")
+
+
+def _forget_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
-        return torch.cuda.memory_allocated(device)
+        return
     try:
         (_PROCESS / "clear_refs").write_text("5")
     except OSError as error:
         raise UserError(f"the benchmark needs Linux or CUDA to measure memory; {error}. Run it there") from error
-    return _status("VmRSS")
 
 
 def _peak(device: torch.device) -> int:

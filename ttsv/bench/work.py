@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor
 
 from ttsv.bench import cost, ours, reference
-from ttsv.bench.usage import Usage, measured
+from ttsv.bench.usage import Usage, measured, resident
 from ttsv.config import component
 from ttsv.engines.base import resolve
 from ttsv.evaluation import Evaluation
@@ -67,6 +67,7 @@ class Bench:
         dtype = resolve_dtype(work.dtype, self.device)
         self.machine = measure(self.device, dtype)
         self.lm: LanguageModel = open_source(component(self.config.model, "model")).load(dtype, self.device)
+        self.loaded = resident(self.device)
 
     @cached_property
     def prompts(self) -> list[Prompt]:
@@ -92,7 +93,9 @@ class Bench:
         """Do the work of one side and return a record a stage."""
         rows = self.updates(side, work) if work.stage == "update" else self.evaluation(side, work)
         rates = {"gflops": self.machine.flops / 1e9, "gbytes": self.machine.bandwidth / 1e9}
-        return [{"side": side, **asdict(work), "dtype": str(self.lm.dtype), **rates, **row} for row in rows]
+        sizes = {name: value for name, value in asdict(work).items() if name != "data_dir"}
+        shared = {"side": side, "task": self.config.task.name, **sizes, "dtype": str(self.lm.dtype), **rates}
+        return [{**shared, **row} for row in rows]
 
     def updates(self, side: Side, work: Workload) -> list[dict[str, Any]]:
         """Measure one rollout and one loss step; the loss is that of the same random responses on both sides."""
@@ -104,10 +107,10 @@ class Bench:
         vectors, sampling = self.vectors(work.length), resolve(options.rollout, lm.generation_config)
         stops = self._rules("paper").decoding.stopping.batch_strings
         self._roll(side, prompts[:1], vectors, replace(options, rollout=replace(sampling, max_new_tokens=2)), stops)
-        with measured(self.device) as rolled:
+        with measured(self.device, self.loaded) as rolled:
             written = self._roll(side, prompts, vectors, replace(options, rollout=sampling), stops)
         assert {len(ids) for ids in written} == {work.response}
-        with measured(self.device) as stepped:
+        with measured(self.device, self.loaded) as stepped:
             if side == "reference":
                 value, gradient = reference.loss(lm, prompts, responses, vectors)
             else:
@@ -130,7 +133,7 @@ class Bench:
             rules = replace(rules, sampling=replace(rules.sampling, max_new_tokens=work.cap, temperature=0.0))
             if name == "paper":
                 rules = replace(rules, batch_size=work.batch)
-            with measured(self.device) as used:
+            with measured(self.device, self.loaded) as used:
                 if side == "reference":
                     stops = rules.stopping.batch_strings
                     texts = reference.evaluate(self.lm, prompts, vectors, work.cap, work.batch, stops)
