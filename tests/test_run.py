@@ -355,6 +355,7 @@ ERRORS = [
     (["checkpoint_every=0"], r"checkpoint_every=0: Input should be greater than or equal to 1"),
     (["device=tpu-ish"], r"device='tpu-ish' is unknown"),
     (["data_dir=/nowhere"], r"no file /nowhere/mine/test.jsonl"),
+    (["+lenght=4"], r"unknown keys at the root: lenght"),
     (["model.thinking=false"], r"thinking=false has no effect with prompt=question, whose text is fixed"),
     (["aggregate=median"], r"aggregate='median': Input should be 'mean' or 'majority'"),
     (["at_update=-1"], r"at_update=-1: Input should be greater than or equal to 0"),

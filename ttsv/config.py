@@ -48,6 +48,24 @@ class _AllSeeds(Seeds):
     evaluation: int
 
 
+_NODES = (
+    "model",
+    "task",
+    "adapt_task",
+    "prompt",
+    "method",
+    "recipe",
+    "scale",
+    "engine",
+    "grader",
+    "second_grader",
+    "tracking",
+    "seeds",
+    "grid",
+)
+"""The nodes at the root of a config, beside the plain values of :class:`_Root`."""
+
+
 def build(config: DictConfig) -> Cell:
     """Build and check every component of a composed config.
 
@@ -58,6 +76,11 @@ def build(config: DictConfig) -> Cell:
         plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise UserError(f"the config is not complete: {error}") from error
+    unknown = sorted(set(plain) - {field.name for field in fields(_Root)} - set(_NODES))
+    if unknown:
+        raise UserError(
+            f"unknown keys at the root: {', '.join(unknown)}; a + in front only adds keys that nothing reads. See --help"
+        )
     _validated(_Root, {field.name: plain[field.name] for field in fields(_Root)}, "")
     seeds = _validated(_AllSeeds, plain["seeds"], "seeds")
     choices = HydraConfig.get().runtime.choices

@@ -97,17 +97,7 @@ def prepare(cell: Cell) -> Prepared:
     adapt_dtype, evaluate_dtype = (
         resolve_dtype(plain["recipe"]["dtype"][use], device) for use in ("adapt", "evaluate")
     )
-    refuse_unsupported(cell.engine, cell.method.kind)
-    if isinstance(cell.task, LMEvalTask):
-        refuse_kind(cell.method.kind)
-    if cell.plain["measure"] and cell.method.kind is HiddenShift:
-        raise UserError(
-            f"measure=activations sees nothing of method={cell.method.name}, which acts behind the last layer; leave it out"
-        )
-    if not cell.model.thinking and not isinstance(cell.prompt, ChatTemplate):
-        raise UserError(
-            f"model.thinking=false has no effect with prompt={cell.names['prompt']}, whose text is fixed; use prompt=chat or few_shot"
-        )
+    _refuse(cell)
     data_dir = _data_dir(cell)
     _require(cell, data_dir)
     loaded = cell.task.read(data_dir)
@@ -135,6 +125,21 @@ def prepare(cell: Cell) -> Prepared:
         [p for p in (prompts if elsewhere is None else rendered(candidates)) if p.problem_id in chosen],
         Store(Path(plain["results_dir"]) / "stages"),
     )
+
+
+def _refuse(cell: Cell) -> None:
+    """Refuse choices that do not go together, by the config alone."""
+    refuse_unsupported(cell.engine, cell.method.kind)
+    if isinstance(cell.task, LMEvalTask):
+        refuse_kind(cell.method.kind)
+    if cell.plain["measure"] and cell.method.kind is HiddenShift:
+        raise UserError(
+            f"measure=activations sees nothing of method={cell.method.name}, which acts behind the last layer; leave it out"
+        )
+    if not cell.model.thinking and not isinstance(cell.prompt, ChatTemplate):
+        raise UserError(
+            f"model.thinking=false has no effect with prompt={cell.names['prompt']}, whose text is fixed; use prompt=chat or few_shot"
+        )
 
 
 def _data_dir(cell: Cell) -> Path | None:
