@@ -1,6 +1,7 @@
 """The control suite's page: its arms are the right runs, and every number and sentence follows from the graded samples."""
 
 import re
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,40 @@ def test_accuracy_by_cap_is_that_of_the_cut_responses_and_ends_at_the_accuracy(w
                 100 * (pooled["correct"] & (pooled["tokens"] <= cap)).mean()
             )
         assert caps.loc[(arm, CAPS[-1]), "accuracy"] == pytest.approx(100 * pooled["correct"].mean())
+
+
+def test_lengths_and_repetition_are_those_of_the_responses(whole: tuple[Study, Rows]) -> None:
+    study, rows = whole
+    shown = frame(study, "lengths").set_index("arm")
+    assert set(shown.index) == set(rows)
+    for arm, runs in rows.items():
+        tokens = [int(n) for of in runs for n in of["tokens"]]
+        cut = [statistics.quantiles(tokens, n=4, method="inclusive")[place] for place in range(3)]
+        assert list(shown.loc[arm, ["quarter", "median", "three_quarters"]]) == pytest.approx(cut), arm
+        pooled = pd.concat(runs).to_dict("records")
+        for verdict, word in ((True, "right"), (False, "wrong")):
+            of_verdict = [row["tokens"] for row in pooled if row["correct"] is verdict]
+            assert shown.loc[arm, f"mean_{word}"] == pytest.approx(statistics.mean(of_verdict))
+        repeats = [row["repetition"] >= 0.5 for row in pooled]
+        assert shown.loc[arm, "repeats"] == pytest.approx(100 * sum(repeats) / len(repeats))
+
+
+def test_each_level_has_the_accuracy_of_its_problems_under_each_arm(whole: tuple[Study, Rows]) -> None:
+    study, rows = whole
+    shown = frame(study, "strata")
+    assert set(shown["by"]) == {"level"}
+    assert len(shown) == 3 * len(rows)
+    page = (study.folder / "controls.md").read_text().partition("## By level and subject")[2]
+    for row in shown.to_dict("records"):
+        ids = [i for i, level in zip(study.ids, study.levels, strict=True) if level == str(row["value"])]
+        of_problem = means(rows[row["arm"]], ids).mean(axis=0)
+        low, high = accuracy_interval(of_problem, len(rows[row["arm"]]))
+        assert row["n"] == len(ids)
+        assert [row[name] for name in ("accuracy", "low", "high")] == pytest.approx(
+            [100 * of_problem.mean(), 100 * float(low), 100 * float(high)]
+        )
+        if row["arm"] in (RELEASED, TRAINED):
+            assert f"{row['accuracy']:.1f} ({row['low']:.1f} to {row['high']:.1f})" in page
 
 
 def test_votes_are_counted_up_to_the_tokens_that_the_vector_cost(whole: tuple[Study, Rows]) -> None:
