@@ -50,7 +50,9 @@ def waterfall_figure(frame: pd.DataFrame, draws: pd.DataFrame, title: str, path:
             )
         panel.set_yticks(np.arange(len(names)), names)
         panel.set_ylim(len(names) - 0.5, -0.5)
-        panel.set_xlim(left=max(0.0, min(0.0, float(frame["low"].min()))))
+        panel.set_xlim(
+            0.0, min(100.0, 1.05 * float(frame[["high", "end"]].max(axis=None)))
+        )  # a wider range leaves the panel
         panel.set_xlabel("accuracy, % (arms: 95 % interval; steps: simultaneous 95 % range)")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         drawn.suptitle(title, x=0.01, ha="left", fontsize=9)
