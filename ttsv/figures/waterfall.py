@@ -51,7 +51,7 @@ def waterfall_figure(frame: pd.DataFrame, draws: pd.DataFrame, title: str, path:
         panel.set_yticks(np.arange(len(names)), names)
         panel.set_ylim(len(names) - 0.5, -0.5)
         panel.set_xlim(
-            0.0, min(100.0, 1.05 * float(frame[["high", "end"]].max(axis=None)))
+            0.0, min(100.0, 1.05 * float(frame[["high", "end"]].to_numpy(dtype=float).max()))
         )  # a wider range leaves the panel
         panel.set_xlabel("accuracy, % (arms: 95 % interval; steps: simultaneous 95 % range)")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
