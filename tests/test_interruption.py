@@ -68,14 +68,15 @@ def outcome(results: Path) -> tuple[Any, ...]:
     return vectors, history, completions.to_dict("records"), sorted(read_manifest(adapted)["files"])
 
 
-@pytest.mark.parametrize("recipe", ["corrected", "paper"])
+@pytest.mark.parametrize("recipe", ["corrected", "paper", "corrected, rollouts at once: 3"])
 def test_a_run_killed_at_any_write_ends_as_if_it_had_not_been(tmp_path: Path, recipe: str) -> None:
     assert finish(start(tmp_path / "whole", recipe)) == 0
     expected = outcome(tmp_path / "whole")
-    assert len(expected[1]) == (8 if recipe == "corrected" else 4)
-    moments = random.Random(recipe)
-    deaths = 0
-    while finish(start(tmp_path / "killed", recipe, moments.choice([4, 7, 11, 16]))) != 0:
+    assert len(expected[1]) == (4 if recipe == "paper" else 8)
+    moments, deaths = random.Random(recipe), 0
+    kill_at = 7
+    while finish(start(tmp_path / "killed", recipe, kill_at)) != 0:
+        kill_at = 4 if deaths == 0 else moments.choice([4, 7, 11, 16])
         deaths += 1
         assert deaths < 40
     assert deaths >= 2

@@ -10,6 +10,7 @@ from ttsv.engines.base import Engine
 from ttsv.evaluation import Evaluation
 from ttsv.grading import configuration
 from ttsv.methods.base import Method
+from ttsv.neutral import deciding
 from ttsv.optimization import Optimization, Seeds
 from ttsv.prompts import Template
 from ttsv.records import Problem
@@ -82,7 +83,7 @@ class Cell:
         adapts = self.method.kind is not None
         # Runs that differ in their seeds alone stand in one table, as seeds of one method.
         evaluation = {name: value for name, value in plain["recipe"]["evaluation"].items() if name != "seed"}
-        shaped = [plain["recipe"]["optimization"], plain["engine"], plain["method"], plain["at_update"]]
+        shaped = [deciding(plain["recipe"]["optimization"]), plain["engine"], plain["method"], plain["at_update"]]
         return {
             "model": self.model.name,
             **{group: self.names[group] for group in ("task", "prompt", "recipe", "scale", "grader")},

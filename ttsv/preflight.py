@@ -104,7 +104,7 @@ def amount(options: Optimization | None, evaluation: Evaluation, adapted_on: int
         updates * rows_per_update * cap,
         updates * rows_per_update * width,
         evaluation_tokens,
-        updates * cap,
+        -(-updates // options.rollout_updates) * cap,
         evaluation_steps,
     )
 
