@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import time
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,7 @@ from safetensors.torch import load_file
 
 from ttsv.store import read_manifest
 
-
-@pytest.fixture(scope="module", autouse=True)
-def server() -> None:
-    """Start the server that the attempts are forked from, torch imported once; it finds its modules through PYTHONPATH alone."""
-    before = os.environ.get("PYTHONPATH")
-    here = Path(__file__).resolve().parent
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(here), str(here.parent)])
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["killed_runs"])
-    forkserver.ensure_running()
-    if before is None:
-        del os.environ["PYTHONPATH"]
-    else:
-        os.environ["PYTHONPATH"] = before
+pytestmark = pytest.mark.usefixtures("fork_server")
 
 
 def start(results: Path, recipe: str, kill_at: int | None = None) -> Any:

@@ -266,8 +266,8 @@ def test_several_responses_to_a_problem_are_averaged(tmp_path: Path) -> None:
     # The gradient of a problem is that of the mean over its responses.
     lm, responses = tiny_lm("qwen2"), [[65, 66], [67], [68, 69, 70]]
     trainable = PrefixPerProblem(torch.randn(2, WIDTH, generator=torch.Generator().manual_seed(3)), ("p1",))
-    both = trainable.gradient(lm, trainable.initial(), [PROMPTS[1]] * 3, responses, OPTIONS)
-    each = [trainable.gradient(lm, trainable.initial(), [PROMPTS[1]], [r], OPTIONS) for r in responses]
+    both = trainable.gradient(lm, trainable.initial(lm), [PROMPTS[1]] * 3, responses, OPTIONS)
+    each = [trainable.gradient(lm, trainable.initial(lm), [PROMPTS[1]], [r], OPTIONS) for r in responses]
     expected = torch.stack([g["vectors"] for _, g in each]).mean(0)
     torch.testing.assert_close(both[1]["vectors"], expected, rtol=0, atol=1e-5)
     assert both[0] == pytest.approx(sum(loss for loss, _ in each) / 3, rel=1e-4)

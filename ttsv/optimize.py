@@ -9,10 +9,12 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
 
+from ttsv import ranks
 from ttsv.adaptations import Adaptation
 from ttsv.checkpoints import Checkpoints, State, kept, norm
 from ttsv.collapse import detect
@@ -57,7 +59,7 @@ def optimize(
     A gradient that is not finite, or a norm that explodes, stops the run with the last good values. ``metadata`` goes into the reported
     adaptation's file.
     """
-    state = checkpoints.load() or _start(trainable, checkpoints)
+    state = checkpoints.load() or _start(lm, trainable, checkpoints)
     total = options.total_updates(len(prompts))
     with bar(total, state.update, "optimise", "update") as shown:
         while state.update < total and state.diverged is None:
@@ -73,8 +75,8 @@ def optimize(
     return _result(trainable, state, options, checkpoints, len(prompts), metadata or {})
 
 
-def _start(trainable: Trainable, checkpoints: Checkpoints) -> State:
-    initial = trainable.initial()
+def _start(lm: LanguageModel, trainable: Trainable, checkpoints: Checkpoints) -> State:
+    initial = trainable.initial(lm)
     moments = [{name: torch.zeros_like(value) for name, value in initial.items()} for _ in range(2)]
     state = State(initial, {name: value.clone() for name, value in initial.items()}, moments[0], moments[1], 0, [])
     if trainable.keeps:
@@ -104,7 +106,7 @@ def _one_update(
         state.pending = _next_rollouts(lm, prompts, trainable, options, seeds, engine, state)
     rolled = time.perf_counter()
     chosen, responses = _rows(prompts, options, seeds, state.update), state.pending.pop(0)
-    loss, gradient = trainable.gradient(lm, state.values, chosen, [r.token_ids for r in responses], options)
+    loss, gradient = _gradient(lm, chosen, trainable, options, state.values, [r.token_ids for r in responses])
     size = norm(gradient)
     rate = learning_rate(state.initial, options, len(prompts), state.update)
     state.diverged = _step(state, loss, gradient, options, rate)
@@ -149,6 +151,23 @@ def _next_rollouts(
     last = min(state.update + options.rollout_updates, options.total_updates(len(prompts)))
     updates = [((seeds.rollout, n), _rows(prompts, options, seeds, n)) for n in range(state.update, last)]
     return rollouts(lm, updates, _adaptation(trainable, state, {}), options, engine)
+
+
+def _gradient(
+    lm: LanguageModel,
+    prompts: Sequence[Prompt],
+    trainable: Trainable,
+    options: Optimization,
+    values: Values,
+    responses: Sequence[Sequence[int]],
+) -> tuple[float, Values]:
+    """Return loss and gradient, a share of the rows from each process."""
+    work = (lm, values, prompts, responses, options)
+    parts = ranks.call(trainable.gradient, [(*work, share) for share in ranks.shares()])
+    gradients = [gradient for _, gradient in parts]
+    return sum(loss for loss, _ in parts), {
+        name: reduce(torch.add, [g[name] for g in gradients]) for name in gradients[0]
+    }
 
 
 def _step(state: State, loss: float, gradient: Values, options: Optimization, rate: float) -> str | None:

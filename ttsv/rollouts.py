@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from itertools import islice
 from statistics import fmean
 
+from ttsv import ranks
 from ttsv.adaptations import Adaptation
 from ttsv.collapse import repetition
+from ttsv.engines import spread
 from ttsv.engines.base import Decoding, Engine, Request, Stopping
 from ttsv.models import LanguageModel
 from ttsv.optimization import Optimization
@@ -22,7 +24,8 @@ def rollouts(
     options: Optimization,
     engine: Engine,
 ) -> list[list[Completion]]:
-    """Return one sampled response per prompt of each update, whose stream and prompts are given; all rows are decoded side by side.
+    """Return one sampled response per prompt of each update, whose stream and prompts are given; all rows are decoded side by side,
+    by as many processes as there are.
 
     What a row samples depends on its update's stream and its problem alone; a repeated row of an update has random numbers of its own.
     """
@@ -31,11 +34,11 @@ def rollouts(
         options.rollout,
         Stopping(options.rollout_end),
         options.layout.order,
-        batch_size=len(requests),
+        batch_size=-(-len(requests) // ranks.size()),
         sort_by_length=False,
     )
     found: dict[int, Completion] = {}
-    for batch in engine.generate(lm, requests, adaptation, decoding):
+    for batch in spread.generate(engine, lm, requests, adaptation, decoding):
         found.update(batch)
     responses = iter([found[i] for i in range(len(requests))])
     return [list(islice(responses, len(prompts))) for _, prompts in updates]

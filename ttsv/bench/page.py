@@ -153,7 +153,7 @@ def _shares(rows: pd.DataFrame) -> str:
     keys = ["rows", "response", "stage"]
     least = found.groupby(keys)["attainable"].transform("min")
     shares = (least * found["threads"] / found["cpu_seconds"]).groupby([found[key] for key in [*keys, "side"]])
-    table = shares.median().unstack().map(lambda share: f"{share:.0%}").reset_index()
+    table = shares.median().unstack().map(lambda share: f"{share:.0%}", na_action="ignore").fillna("").reset_index()
     rates = found[["gflops", "gbytes"]].max()
     return f"""## Share of the attainable rate
 

@@ -115,6 +115,11 @@ class Bench:
         with measured(self.device, self.loaded) as rolled:
             written = self._roll(side, prompts, vectors, replace(options, rollout=sampling), stops)
         assert {len(ids) for ids in written} == {work.response}
+        several: list[dict[str, Any]] = []
+        if side == "ours" and work.at_once > 1:
+            several = [
+                self._at_once(prompts, vectors, replace(options, rollout=sampling, rollout_updates=work.at_once))
+            ]
         with measured(self.device, self.loaded) as stepped:
             if side == "reference":
                 value, gradient = reference.loss(lm, prompts, responses, vectors)
@@ -124,14 +129,11 @@ class Bench:
         sizes = (lm, lengths, work.length, work.response, self.machine)
         shared = {"tokens": work.rows * work.response, "prompt_tokens": sum(lengths)}
         result = {"value": value, "gradient_norm": float(gradient.norm())}
-        rows = [
+        return [
             record("rollout", rolled, {**shared, "attainable": cost.attainable_rollout(*sizes)}),
             record("loss", stepped, {**shared, "attainable": cost.attainable_loss(*sizes), **result}),
+            *[row | shared for row in several],
         ]
-        if side == "ours" and work.at_once > 1:
-            several = replace(options, rollout=sampling, rollout_updates=work.at_once)
-            rows.append(self._at_once(prompts, vectors, several) | shared)
-        return rows
 
     def _at_once(self, prompts: Sequence[Prompt], vectors: Tensor, options: Optimization) -> dict[str, Any]:
         """Measure the rollouts of several updates at once, all on these prompts; the record says what one of the updates took."""
