@@ -47,12 +47,15 @@ def gradients(lm: LanguageModel) -> dict[str, Any]:
     return found
 
 
-def run(rank: int, size: int, port: int, folder: str, model: str, recipe: str, kill_at: int | None) -> None:
-    """Adapt and generate into ``folder``; the leader is killed at a write if ``kill_at`` says so."""
+def run(rank: int, size: int, port: int, folder: str, model: str, recipe: str | None, kill_at: int | None) -> None:
+    """Compute gradients, then adapt and generate under a recipe into ``folder``; the leader is killed at a write if asked for."""
     join(rank, size, port, Path(folder) / "printed")
     with ranks.joined() as leading:
         if leading:
-            torch.save(gradients(loaded(model, torch.float64)), Path(folder) / "gradients.pt")
+            if kill_at is None:
+                torch.save(gradients(loaded(model, torch.float64)), Path(folder) / "gradients.pt")
+            if recipe is None:
+                return
             lm = loaded(model)
             if kill_at is not None:
                 kill_at_write(kill_at)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from ttsv.activation_checkpointing import checkpointed
 from ttsv.engines.base import resolve
 from ttsv.models import LanguageModel
 from ttsv.objectives import raw_entropy, sampled_entropy
@@ -168,7 +169,9 @@ def entropy_backward(
     rows = share.of(sorted(rows, key=lambda row: -len(row.positions)))
     loss = 0.0
     for group in group_by_length([len(row.positions) for row in rows], size, MICRO_BATCH_TOKENS):
-        part = entropy_loss(lm, [rows[i] for i in group], options)
+        chosen = [rows[i] for i in group]
+        with checkpointed(lm, options.activation_checkpointing, len(chosen) * len(chosen[0].positions)):
+            part = entropy_loss(lm, chosen, options)
         torch.autograd.backward(part)
         loss += float(part.detach())
     for batch, leaf in zip(batches, leaves, strict=True):
