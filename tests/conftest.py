@@ -1,6 +1,8 @@
 """Fixtures that several tests share."""
 
+import multiprocessing
 import os
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,19 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"no data in {folder}: set TTSV_SHARED to the folder that holds data/<task>/test.jsonl")
     return folder
+
+
+@pytest.fixture(scope="session")
+def fork_server() -> None:
+    """Start the server that tests fork fresh processes from, torch imported once; it finds its modules through PYTHONPATH alone."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["ranked_runs"])
+    forkserver.ensure_running()
+    if before is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before
 
 
 @pytest.fixture(autouse=True)

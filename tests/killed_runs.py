@@ -14,6 +14,7 @@ from ttsv import stages
 from ttsv.engines.hf import HFEngine
 from ttsv.methods.base import Setting
 from ttsv.methods.ttsv import TTSV
+from ttsv.models import LanguageModel
 from ttsv.optimization import Seeds
 from ttsv.sampling import Sampling
 from ttsv.store import Store
@@ -37,9 +38,16 @@ def run(results: str, recipe_name: str, kill_at: int | None) -> None:
     lm = tiny_lm("qwen2")
     if kill_at is not None:
         kill_at_write(kill_at)
+    adapt_and_generate(lm, results, recipe_name)
+
+
+def adapt_and_generate(lm: LanguageModel, results: str, recipe_name: str) -> None:
+    """Adapt on five prompts and generate twice for each."""
     prompts, store = some_prompts(5), Store(Path(results))
-    budget: dict[str, Any] = {"epochs": 4} if recipe_name == "paper" else {"updates": 8, "batch_size": 3}
-    setting = Setting(recipe(recipe_name, **budget), Seeds(1, 2, 3), prompts, {}, "prompts", HFEngine(), {})
+    name, _, at_once = recipe_name.partition(", rollouts at once: ")
+    budget: dict[str, Any] = {"epochs": 4} if name == "paper" else {"updates": 8, "batch_size": 3}
+    budget["rollout_updates"] = int(at_once or 1)
+    setting = Setting(recipe(name, **budget), Seeds(1, 2, 3), prompts, {}, "prompts", HFEngine(), {})
     adapted = stages.adapt(store, TTSV(), setting, lambda: lm, dict)
     decoding = replace(
         evaluation("corrected").decoding, sampling=Sampling(8, temperature=1.0), batch_size=2, sort_by_length=True

@@ -11,6 +11,7 @@ from tiny_models import TEXT_END, TURN_END, WIDTH, decoding, evaluation, recipe,
 from ttsv.adaptations import EmbeddingPrefix
 from ttsv.bench import growth, reference
 from ttsv.bench.page import HISTORY, page
+from ttsv.bench.work import AT_ONCE
 from ttsv.engines import kv_cache
 from ttsv.engines.hf import HFEngine
 from ttsv.loss import entropy_gradient
@@ -80,7 +81,16 @@ def row(side: str, stage: str, pair: int, seconds: float, **more: object) -> dic
         "gflops": 50.0,
         "gbytes": 16.0,
     }
-    sizes = {"rows": 8, "response": 128, "tokens": 1024, "attainable": 1.0, "problems": 2, "cap": 4, "batch": 64}
+    sizes = {
+        "rows": 8,
+        "response": 128,
+        "tokens": 1024,
+        "attainable": 1.0,
+        "problems": 2,
+        "cap": 4,
+        "batch": 64,
+        "at_once": 4,
+    }
     used = {"seconds": seconds, "cpu_seconds": seconds, "memory": 2.0**30}
     return {"side": side, "stage": stage, "pair": pair, **common, **sizes, **used, **more}
 
@@ -101,6 +111,7 @@ def test_the_page_gives_ratios_of_pairs_and_keeps_the_history_below() -> None:
             ("ours", "rollout", 2.0),
             ("reference", "loss", 12.0),
             ("ours", "loss", 3.0),
+            ("ours", AT_ONCE, 1.0),
         )
     ]
     texts = {"digests": "aa bb", "tokens": None, "attainable": None}
@@ -108,6 +119,8 @@ def test_the_page_gives_ratios_of_pairs_and_keeps_the_history_below() -> None:
     found = page(pd.DataFrame(rows), pd.DataFrame(), FACTS, f"# Old\n\nold\n\n{HISTORY}\n\nwhat was tried\n")
     assert "**3.25** [3.00, 3.50]" in found
     assert "**3.70** [3.60, 3.80]" in found
+    assert "**4.62** [4.50, 4.75]" in found  # (6 + 12) / (1 + 3), and 7 + 12
+    assert "rollouts of 4 updates on the same prompts, drawn side by side" in found
     assert "2 of 2" in found
     assert "450.00" in found
     assert found.endswith(f"{HISTORY}\n\nwhat was tried\n")

@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import time
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,7 @@ from safetensors.torch import load_file
 
 from ttsv.store import read_manifest
 
-
-@pytest.fixture(scope="module", autouse=True)
-def server() -> None:
-    """Start the server that the attempts are forked from, torch imported once; it finds its modules through PYTHONPATH alone."""
-    before = os.environ.get("PYTHONPATH")
-    here = Path(__file__).resolve().parent
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(here), str(here.parent)])
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["killed_runs"])
-    forkserver.ensure_running()
-    if before is None:
-        del os.environ["PYTHONPATH"]
-    else:
-        os.environ["PYTHONPATH"] = before
+pytestmark = pytest.mark.usefixtures("fork_server")
 
 
 def start(results: Path, recipe: str, kill_at: int | None = None) -> Any:
@@ -68,14 +55,15 @@ def outcome(results: Path) -> tuple[Any, ...]:
     return vectors, history, completions.to_dict("records"), sorted(read_manifest(adapted)["files"])
 
 
-@pytest.mark.parametrize("recipe", ["corrected", "paper"])
+@pytest.mark.parametrize("recipe", ["corrected", "paper", "corrected, rollouts at once: 3"])
 def test_a_run_killed_at_any_write_ends_as_if_it_had_not_been(tmp_path: Path, recipe: str) -> None:
     assert finish(start(tmp_path / "whole", recipe)) == 0
     expected = outcome(tmp_path / "whole")
-    assert len(expected[1]) == (8 if recipe == "corrected" else 4)
-    moments = random.Random(recipe)
-    deaths = 0
-    while finish(start(tmp_path / "killed", recipe, moments.choice([4, 7, 11, 16]))) != 0:
+    assert len(expected[1]) == (4 if recipe == "paper" else 8)
+    moments, deaths = random.Random(recipe), 0
+    kill_at = 7
+    while finish(start(tmp_path / "killed", recipe, kill_at)) != 0:
+        kill_at = 4 if deaths == 0 else moments.choice([4, 7, 11, 16])
         deaths += 1
         assert deaths < 40
     assert deaths >= 2

@@ -19,8 +19,8 @@ from ttsv.loss import entropy_backward
 from ttsv.methods.base import Method, Setting
 from ttsv.models import LanguageModel
 from ttsv.optimization import Seeds
-from ttsv.optimize import rollouts
 from ttsv.records import Completion, Prompt, UserError
+from ttsv.rollouts import rollouts
 from ttsv.store import Store
 from ttsv.trainables import PrefixPerProblem
 
@@ -103,7 +103,7 @@ def test_em_over_all_weights_is_adamw_down_the_entropy_of_its_own_rollouts(tmp_p
     for update in range(3):
         optimizer.param_groups[0]["lr"] = 0.01 * (1 - update / 3)
         order = _order(update)
-        responses = rollouts(lm, order, nothing, setting.optimization, (3, update), HFEngine())
+        responses = rollouts(lm, [((3, update), order)], nothing, setting.optimization, HFEngine())[0]
         lm.model.requires_grad_(True)
         entropy_backward(lm, torch.zeros(0, WIDTH), order, [r.token_ids for r in responses], setting.optimization)
         optimizer.step()
@@ -145,6 +145,17 @@ def test_entropy_falls_and_with_maximize_it_rises(tmp_path: Path, name: str) -> 
         rising = course(method("entropy_maximization"))
         assert rising[0] == falling[0]
         assert sum(rising[-5:]) > sum(falling[-5:])
+
+
+@pytest.mark.parametrize("name", ["ttsv", "entropy_maximization", "em", "em_lora", "ttsv_sample"])
+def test_rollouts_are_drawn_at_once_for_every_method_that_optimises(tmp_path: Path, name: str) -> None:
+    changes = {"em": {"learning_rate": 0.05}, "em_lora": {"learning_rate": 0.3}, "ttsv_sample": {"updates": 4}}
+    chosen = method(name, **changes.get(name, {}))
+    stale = replace(SETTING, optimization=replace(OPTIONS, rollout_updates=3))
+    found = [stages.adapt(Store(tmp_path), chosen, s, lambda: tiny_lm("qwen2"), dict).stage for s in (SETTING, stale)]
+    histories = [[json.loads(line) for line in (s.path / "history.jsonl").open()] for s in found]
+    assert [[row["staleness"] for row in history] for history in histories] == [[0, 0, 0, 0], [0, 1, 2, 0]]
+    assert [row["entropy"] == row_["entropy"] for row, row_ in zip(*histories, strict=True)] == [True, *[False] * 3]
 
 
 def test_weights_kept_on_the_way_can_be_read_back_and_others_are_named(tmp_path: Path) -> None:
@@ -255,8 +266,8 @@ def test_several_responses_to_a_problem_are_averaged(tmp_path: Path) -> None:
     # The gradient of a problem is that of the mean over its responses.
     lm, responses = tiny_lm("qwen2"), [[65, 66], [67], [68, 69, 70]]
     trainable = PrefixPerProblem(torch.randn(2, WIDTH, generator=torch.Generator().manual_seed(3)), ("p1",))
-    both = trainable.gradient(lm, trainable.initial(), [PROMPTS[1]] * 3, responses, OPTIONS)
-    each = [trainable.gradient(lm, trainable.initial(), [PROMPTS[1]], [r], OPTIONS) for r in responses]
+    both = trainable.gradient(lm, trainable.initial(lm), [PROMPTS[1]] * 3, responses, OPTIONS)
+    each = [trainable.gradient(lm, trainable.initial(lm), [PROMPTS[1]], [r], OPTIONS) for r in responses]
     expected = torch.stack([g["vectors"] for _, g in each]).mean(0)
     torch.testing.assert_close(both[1]["vectors"], expected, rtol=0, atol=1e-5)
     assert both[0] == pytest.approx(sum(loss for loss, _ in each) / 3, rel=1e-4)

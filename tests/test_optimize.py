@@ -1,6 +1,6 @@
 """The loop: AdamW's steps, the course of a run, what stops it, and which vector it reports."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from ttsv import trainables
 from ttsv.adaptations import EmbeddingPrefix
 from ttsv.checkpoints import CHECKPOINT, Checkpoints, kept
 from ttsv.engines.hf import HFEngine
-from ttsv.optimization import Optimization, Seeds, learning_rate_factor
+from ttsv.optimization import Optimization, Seeds, learning_rate_factor, rows_of_update
 from ttsv.optimize import Result, optimize
 from ttsv.records import UserError
+from ttsv.rollouts import rollouts
 from ttsv.soft_prompt import initialize, load_soft_prompt
 from ttsv.trainables import SharedPrefix
 
@@ -29,6 +30,7 @@ FIELDS = {
     "distance",
     "relative_distance",
     "learning_rate",
+    "staleness",
     "response_length",
     "response_tokens",
     "cap_hit_rate",
@@ -141,11 +143,42 @@ def test_seeds_are_separate(tmp_path: Path) -> None:
     assert not torch.equal(same[1][-1], rollout[1][-1])
 
 
-@pytest.mark.parametrize("every", [1, 3, 100])
-def test_how_often_the_state_is_kept_changes_nothing(
-    tmp_path: Path, every: int, monkeypatch: pytest.MonkeyPatch
+def test_rollouts_drawn_at_once_are_those_of_the_vector_before_the_first_of_their_updates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = recipe("corrected", updates=7, batch_size=2)
+    options = recipe("corrected", updates=5, batch_size=3, rollout_updates=2, save_every=1, learning_rate=3.0)
+    taken: list[list[Sequence[int]]] = []
+    whole = trainables.entropy_gradient
+
+    def noting(lm: Any, vectors: Tensor, prompts: Any, responses: Any, *rest: Any) -> Any:
+        taken.append(list(responses))
+        return whole(lm, vectors, prompts, responses, *rest)
+
+    monkeypatch.setattr(trainables, "entropy_gradient", noting)
+    result = run(tmp_path, options)
+    assert [row["staleness"] for row in result.history] == [0, 1, 0, 1, 0]
+
+    def drawn(update: int, at: int) -> list[Sequence[int]]:
+        chosen = [some_prompts(4)[i] for i in rows_of_update(options, 4, update, SEEDS.order)]
+        vector = EmbeddingPrefix(load_soft_prompt(kept(tmp_path, at)))
+        (responses,) = rollouts(tiny_lm(), [((SEEDS.rollout, update), chosen)], vector, options, HFEngine())
+        return [r.token_ids for r in responses]
+
+    assert taken == [drawn(update, update - update % 2) for update in range(5)]
+    assert taken[1] != drawn(1, 1)
+
+
+def test_an_option_that_changes_nothing_is_no_part_of_a_key() -> None:
+    assert "rollout_updates" not in recipe("paper").key()
+    assert recipe("paper", rollout_updates=4).key() == recipe("paper").key() | {"rollout_updates": 4}
+
+
+@pytest.mark.parametrize("every", [1, 3, 100])
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_how_often_the_state_is_kept_changes_nothing(
+    tmp_path: Path, every: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = recipe("corrected", updates=7, batch_size=2, rollout_updates=at_once)
     (tmp_path / "whole").mkdir()
     expected = vectors_of(run(tmp_path / "whole", options))
 
@@ -207,13 +240,18 @@ def collapse_at(monkeypatch: pytest.MonkeyPatch, update: int) -> None:
     monkeypatch.setattr(module, "detect", lambda history: "length: short" if len(history) >= update else None)
 
 
-@pytest.mark.parametrize(("save_every", "seen_at", "reported"), [(1, 11, 3), (2, 11, 2), (4, 14, 4), (4, 8, 0)])
+@pytest.mark.parametrize(
+    ("save_every", "seen_at", "at_once", "reported"),
+    [(1, 11, 1, 3), (2, 11, 1, 2), (4, 14, 1, 4), (4, 8, 1, 0), (1, 11, 3, 1)],
+)
 def test_before_collapse_reports_a_saved_vector_from_before_it_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_every: int, seen_at: int, reported: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_every: int, seen_at: int, at_once: int, reported: int
 ) -> None:
     collapse_at(monkeypatch, seen_at)
     with_gradient(monkeypatch, torch.sin)
-    result = run(tmp_path, recipe("corrected", updates=16, batch_size=4, save_every=save_every))
+    result = run(
+        tmp_path, recipe("corrected", updates=16, batch_size=4, save_every=save_every, rollout_updates=at_once)
+    )
     assert result.reported_update == reported
     assert torch.equal(vectors_of(result), kept_at(tmp_path, reported))
     assert result.note == f"collapsed (length: short) at update {seen_at}; that of update {reported} is reported"

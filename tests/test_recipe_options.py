@@ -36,10 +36,11 @@ from ttsv.loss import entropy_gradient, loss_mask, seen_before, token_weights
 from ttsv.models import LanguageModel
 from ttsv.objectives import sampled_entropy
 from ttsv.optimization import Optimization, learning_rate_factor, rows_of_update
-from ttsv.optimize import learning_rate, rollouts
+from ttsv.optimize import learning_rate
 from ttsv.placement import Layout
 from ttsv.prompts import TextTemplate, render_prompts
-from ttsv.records import Problem, UserError
+from ttsv.records import Completion, Problem, Prompt, UserError
+from ttsv.rollouts import rollouts
 from ttsv.sampling import Sampling
 from ttsv.soft_prompt import SoftPrompt, initialize, load_soft_prompt
 
@@ -349,8 +350,11 @@ def test_with_a_list_of_eos_ids_all_of_them_are_left_out() -> None:
 # end of a rollout
 
 
-def prefix(vectors: Tensor) -> EmbeddingPrefix:
-    return EmbeddingPrefix(SoftPrompt(vectors))
+def drawn(
+    lm: LanguageModel, prompts: list[Prompt], vectors: Tensor, options: Optimization, stream: tuple[int, ...]
+) -> list[Completion]:
+    """The rollouts of one update."""
+    return rollouts(lm, [(stream, prompts)], EmbeddingPrefix(SoftPrompt(vectors)), options, HFEngine())[0]
 
 
 def test_rollouts_run_past_the_end_of_turn_only_where_the_recipe_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,11 +363,7 @@ def test_rollouts_run_past_the_end_of_turn_only_where_the_recipe_says_so(monkeyp
     write(lm, ["4<|im_end|>more<|endoftext|>"], monkeypatch)
     vectors, twelve = torch.zeros(2, WIDTH), Sampling(12, temperature=1.0)
     lengths = {
-        end: len(
-            rollouts(
-                lm, prompts, prefix(vectors), recipe("corrected", rollout=twelve, rollout_end=end), (0,), HFEngine()
-            )[0].token_ids
-        )
+        end: len(drawn(lm, prompts, vectors, recipe("corrected", rollout=twelve, rollout_end=end), (0,))[0].token_ids)
         for end in ("any_end_token", "eos")
     }
     assert lengths == {"any_end_token": 2, "eos": 7}
@@ -372,13 +372,10 @@ def test_rollouts_run_past_the_end_of_turn_only_where_the_recipe_says_so(monkeyp
 def test_a_repeated_row_of_a_filled_up_batch_has_a_response_of_its_own() -> None:
     lm, prompt = tiny_lm(), some_prompts(1)[0]
     options = recipe("corrected", rollout=Sampling(10, temperature=1.5))
-    first, second = rollouts(lm, [prompt, prompt], prefix(torch.zeros(2, WIDTH)), options, (15, 0), HFEngine())
+    first, second = drawn(lm, [prompt, prompt], torch.zeros(2, WIDTH), options, (15, 0))
     assert first.token_ids != second.token_ids
-    assert (
-        rollouts(lm, [prompt], prefix(torch.zeros(2, WIDTH)), options, (15, 0), HFEngine())[0].token_ids
-        == first.token_ids
-    )
-    other = rollouts(lm, [prompt], prefix(torch.zeros(2, WIDTH)), options, (15, 1), HFEngine())[0]
+    assert drawn(lm, [prompt], torch.zeros(2, WIDTH), options, (15, 0))[0].token_ids == first.token_ids
+    other = drawn(lm, [prompt], torch.zeros(2, WIDTH), options, (15, 1))[0]
     assert other.token_ids != first.token_ids
 
 
@@ -467,6 +464,7 @@ def test_each_sample_of_a_problem_has_a_stream_of_its_own() -> None:
         ({"shard_size": 0}, "shard_size"),
         ({"micro_batch_size": 4}, "micro_batch_size must be null"),
         ({"save_every": 0}, "save_every"),
+        ({"rollout_updates": 0}, "rollout_updates"),
     ],
 )
 def test_an_option_out_of_range_is_named(changes: dict[str, Any], named: str) -> None:

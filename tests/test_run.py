@@ -20,7 +20,7 @@ from local_lm_eval import write_tasks
 from safetensors.torch import load_file
 from tiny_models import WIDTH, save_folder
 
-from ttsv import pipeline
+from ttsv import models, pipeline
 
 pytestmark = pytest.mark.filterwarnings("ignore:'ttsv.run' found in sys.modules")
 
@@ -80,7 +80,7 @@ def setting(folder: Path) -> list[str]:
 
 def run_main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]) -> Outcome:
     pipeline._source.cache_clear()  # each command is a process of its own
-    pipeline._held.clear()
+    models._held.clear()
     monkeypatch.setattr(sys, "argv", ["ttsv.run", *words])
     capsys.readouterr()
     code = 0

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from ttsv import neutral
 from ttsv.engines.base import Engine
 from ttsv.evaluation import Evaluation
 from ttsv.grading import configuration
@@ -47,6 +48,9 @@ VARIANTS = (
 )
 """Overrides that tell runs of one method apart; they stand beside its name."""
 
+UNSEEN = tuple(f"recipe.optimization.{name}=" for name in neutral.UNSEEN)
+"""Overrides that change no result and stand nowhere."""
+
 QUOTES = "'\""
 
 OF_NONE = ("engine.", "seeds.evaluation")
@@ -82,7 +86,12 @@ class Cell:
         adapts = self.method.kind is not None
         # Runs that differ in their seeds alone stand in one table, as seeds of one method.
         evaluation = {name: value for name, value in plain["recipe"]["evaluation"].items() if name != "seed"}
-        shaped = [plain["recipe"]["optimization"], plain["engine"], plain["method"], plain["at_update"]]
+        shaped = [
+            neutral.deciding(plain["recipe"]["optimization"]),
+            plain["engine"],
+            plain["method"],
+            plain["at_update"],
+        ]
         return {
             "model": self.model.name,
             **{group: self.names[group] for group in ("task", "prompt", "recipe", "scale", "grader")},
@@ -115,7 +124,8 @@ class Cell:
 
     def _overrides(self, prefixes: tuple[str, ...], but: tuple[str, ...] = ()) -> str:
         """Return the overrides of the command line below these keys, in a fixed order; those below ``but`` are left out."""
-        chosen = [o for o in self.overrides if o.lstrip("+").startswith(prefixes)]
+        shown = [o for o in self.overrides if not o.lstrip("+").startswith(UNSEEN)]
+        chosen = [o for o in shown if o.lstrip("+").startswith(prefixes)]
         return " ".join(sorted(o for o in chosen if not (but and o.lstrip("+").startswith(but))))
 
 

@@ -1,7 +1,7 @@
 """The state of an optimisation, and where it is kept: a run that was stopped goes on from here, bit for bit."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from ttsv.adaptations import Adaptation
-from ttsv.records import UserError
+from ttsv.records import Completion, UserError
 from ttsv.soft_prompt import tensors_digest
 from ttsv.store import UNFINISHED, digest, write_atomically
 from ttsv.trainables import Values
@@ -21,7 +21,10 @@ _PARTS = ("initial", "values", "first_moment", "second_moment")
 
 @dataclass
 class State:
-    """Everything that the rest of a run depends on: the values with AdamW's two moments, and the history so far."""
+    """Everything that the rest of a run depends on: the values with AdamW's two moments, and the history so far.
+
+    ``pending`` are the rollouts of the next updates where they were drawn already, which earlier values did: they cannot be drawn again.
+    """
 
     initial: Values
     values: Values
@@ -32,6 +35,7 @@ class State:
     diverged: str | None = None
     collapsed: str | None = None
     collapsed_at: int | None = None
+    pending: list[list[Completion]] = field(default_factory=list)
 
     def distance(self) -> float:
         """Return the Euclidean distance from the initial values."""
@@ -47,9 +51,8 @@ class Checkpoints:
     def save(self, state: State) -> None:
         """Replace the checkpoint, atomically."""
         tensors = {f"{part}/{n}": t.contiguous() for part in _PARTS for n, t in getattr(state, part).items()}
-        rest = json.dumps(
-            {name: getattr(state, name) for name in ("update", "history", "diverged", "collapsed", "collapsed_at")}
-        )
+        plain = {name: getattr(state, name) for name in ("update", "history", "diverged", "collapsed", "collapsed_at")}
+        rest = json.dumps(plain | {"pending": [[asdict(c) for c in responses] for responses in state.pending]})
         (self.folder / CHECKPOINT).parent.mkdir(exist_ok=True)
         metadata = {"state": rest, "digest": digest([rest, tensors_digest(tensors)])}
         write_atomically(self.folder / CHECKPOINT, save(tensors, metadata))
@@ -69,7 +72,9 @@ class Checkpoints:
                 part, _, own = name.partition("/")
                 parts[part][own] = tensor
             initial, values, first, second = (parts[part] for part in _PARTS)
-            return State(initial, values, first, second, **json.loads(metadata["state"]))
+            rest = json.loads(metadata["state"])
+            pending = [[Completion.of(row) for row in responses] for responses in rest.pop("pending", [])]
+            return State(initial, values, first, second, **rest, pending=pending)
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{path} is damaged ({error}); delete {self.folder} and run the same command again"

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from ttsv.activation_checkpointing import checkpointed
 from ttsv.engines.base import resolve
 from ttsv.models import LanguageModel
 from ttsv.objectives import raw_entropy, sampled_entropy
 from ttsv.optimization import Optimization
 from ttsv.placement import Batch, assemble, group_by_length
+from ttsv.ranks import WHOLE, Share
 from ttsv.records import Prompt
 
 MICRO_BATCH_TOKENS = 2048
@@ -146,13 +148,15 @@ def entropy_backward(
     prompts: Sequence[Prompt],
     responses: Sequence[Sequence[int]],
     options: Optimization,
+    share: Share = WHOLE,
 ) -> float:
     """Return the loss of fixed responses, after adding its gradient to whatever leaves it depends on, by micro-batches.
 
     With a ``prefix`` (L, d) for all rows, tokens are averaged over the batch; with shards, within each shard, laid out by itself, as on
     the released run's processes. With a prefix per row (B, L, d), each row is averaged by itself and the gradient is that of the sum
     over rows, so that none depends on its neighbours; the loss returned is their mean. Micro-batches are rows of like length from the
-    whole batch; which rows share one changes nothing.
+    whole batch; which rows share one changes nothing. Of the rows, those of a ``share`` are computed, with the weights that they have
+    in the whole: loss and gradient are the sums of those of all shares.
     """
     size = options.shard_size or options.micro_batch_size or len(prompts)
     batches = _assembled(lm, prefix, prompts, responses, options, size)
@@ -161,10 +165,13 @@ def entropy_backward(
     leaves = [b.embeddings.detach().requires_grad_(b.embeddings.requires_grad) for b in batches]
     weights = _weights(masks, options, per_row=prefix.dim() == 3)
     parts = zip(batches, leaves, masks, weights, strict=True)
-    rows = [row for batch, leaf, mask, share in parts for row in rows_of(lm, batch, leaf, mask, share)]
+    rows = [row for batch, leaf, mask, weight in parts for row in rows_of(lm, batch, leaf, mask, weight)]
+    rows = share.of(sorted(rows, key=lambda row: -len(row.positions)))
     loss = 0.0
     for group in group_by_length([len(row.positions) for row in rows], size, MICRO_BATCH_TOKENS):
-        part = entropy_loss(lm, [rows[i] for i in group], options)
+        chosen = [rows[i] for i in group]
+        with checkpointed(lm, options.activation_checkpointing, len(chosen) * len(chosen[0].positions)):
+            part = entropy_loss(lm, chosen, options)
         torch.autograd.backward(part)
         loss += float(part.detach())
     for batch, leaf in zip(batches, leaves, strict=True):
@@ -213,9 +220,9 @@ def entropy_gradient(
     prompts: Sequence[Prompt],
     responses: Sequence[Sequence[int]],
     options: Optimization,
+    share: Share = WHOLE,
 ) -> tuple[float, Tensor]:
     """Return the loss of :func:`entropy_backward` and its gradient in a prefix: (L, d), or (B, L, d) for one per row."""
     leaf = vectors.detach().clone().requires_grad_(True)
-    loss = entropy_backward(lm, leaf, prompts, responses, options)
-    assert leaf.grad is not None
-    return loss, leaf.grad
+    loss = entropy_backward(lm, leaf, prompts, responses, options, share)
+    return loss, torch.zeros_like(leaf) if leaf.grad is None else leaf.grad

@@ -1,10 +1,12 @@
 """A frozen language model with its tokenizer, end tokens and identity."""
 
+import gc
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from pickle import PicklingError
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from transformers import (
 )
 from transformers.cache_utils import DynamicLayer
 
+from ttsv import ranks
 from ttsv.records import UserError
 from ttsv.weights import ModelConfig, fetch, fingerprint
 
@@ -33,6 +36,8 @@ class LanguageModel:
 
     ``eos_ids`` are the model's own end-of-sequence ids (generation config, else config); ``end_ids`` adds those of the tokenizer, of
     the chat template's end of turn and of the model config: any of them ends a response.
+
+    Pickled it is its ``source``: another process loads the same weights from there, once.
     """
 
     name: str
@@ -40,11 +45,17 @@ class LanguageModel:
     tokenizer: PreTrainedTokenizerBase
     fingerprint: str
     extra_end_tokens: tuple[str, ...] = ()
+    source: "Source | None" = None
 
     def __post_init__(self) -> None:
         self.model.eval()
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.source is None:
+            raise PicklingError(f"{self.name} was not loaded from files, so no other process can load it")
+        return held, (self.source, self.dtype, torch.device(self.device.type))
 
     @property
     def device(self) -> torch.device:
@@ -147,6 +158,9 @@ class Source:
     folder: Path
     fingerprint: str
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Source, (self.config, self.folder, self.fingerprint)
+
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer."""
@@ -175,9 +189,23 @@ class Source:
                 local_files_only=True,
             ),
         )
-        return LanguageModel(
-            self.config.name, model.to(device), self.tokenizer, self.fingerprint, tuple(self.config.end_tokens)
-        )
+        end_tokens = tuple(self.config.end_tokens)
+        return LanguageModel(self.config.name, model.to(device), self.tokenizer, self.fingerprint, end_tokens, self)
+
+
+_held: dict[tuple[Source, torch.dtype, torch.device], LanguageModel] = {}
+
+
+def held(source: Source, dtype: torch.dtype, device: torch.device) -> LanguageModel:
+    """Return a model, loaded where it is not in memory; at most one is, also while another is loaded in its place."""
+    wanted = (source, dtype, device)
+    if wanted not in _held:
+        _held.clear()
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        _held[wanted] = source.load(dtype, device)
+    return _held[wanted]
 
 
 def open_source(config: ModelConfig) -> Source:
@@ -205,6 +233,10 @@ def resolve_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise UserError(f"device={name!r} is unknown; expected auto, cpu, cuda or cuda:N") from error
+    if device.index is not None and ranks.size() > 1:
+        raise UserError(
+            f"device={name} names one card, but this run has {ranks.size()} processes with a card each; use device=cuda"
+        )
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(
             f"device={name} was asked for, but torch sees no CUDA device here; use device=auto or device=cpu"

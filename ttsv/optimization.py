@@ -1,9 +1,10 @@
 """The options of the optimisation, and what follows from them alone: which rows an update takes, and its learning rate."""
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
+from ttsv.neutral import deciding
 from ttsv.placement import Layout
 from ttsv.records import UserError
 from ttsv.sampling import Sampling, permutation
@@ -26,6 +27,7 @@ _COUNTS = (
     "updates",
     "shard_size",
     "micro_batch_size",
+    "rollout_updates",
     "save_every",
     "max_prompt_tokens",
 )
@@ -59,6 +61,8 @@ class Optimization:
     save_every: int | None
     initialization_text: str | None = None
     micro_batch_size: int | None = None
+    rollout_updates: int = 1
+    activation_checkpointing: Literal["auto"] | bool = "auto"
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.updates is None):
@@ -75,6 +79,10 @@ class Optimization:
             raise UserError(
                 "optimization.micro_batch_size must be null where shard_size is set: a shard is padded and run as one"
             )
+
+    def key(self) -> dict[str, Any]:
+        """Return the options that decide a result, JSON-able."""
+        return deciding(asdict(self))
 
     def total_updates(self, problems: int) -> int:
         """Return the number of updates on ``problems`` prompts."""

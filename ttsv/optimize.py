@@ -9,19 +9,21 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from functools import reduce
 from typing import Any
 
 import torch
 
+from ttsv import ranks
 from ttsv.adaptations import Adaptation
 from ttsv.checkpoints import Checkpoints, State, kept, norm
-from ttsv.collapse import detect, repetition
-from ttsv.engines.base import Decoding, Engine, Request, Stopping
+from ttsv.collapse import detect
+from ttsv.engines.base import Engine
 from ttsv.models import LanguageModel
 from ttsv.optimization import Optimization, Seeds, learning_rate_factor, rows_of_update
 from ttsv.progress import bar
 from ttsv.records import Completion, Prompt
+from ttsv.rollouts import describe, rollouts
 from ttsv.trainables import Trainable, Values
 
 log = logging.getLogger(__name__)
@@ -57,7 +59,7 @@ def optimize(
     A gradient that is not finite, or a norm that explodes, stops the run with the last good values. ``metadata`` goes into the reported
     adaptation's file.
     """
-    state = checkpoints.load() or _start(trainable, checkpoints)
+    state = checkpoints.load() or _start(lm, trainable, checkpoints)
     total = options.total_updates(len(prompts))
     with bar(total, state.update, "optimise", "update") as shown:
         while state.update < total and state.diverged is None:
@@ -73,8 +75,8 @@ def optimize(
     return _result(trainable, state, options, checkpoints, len(prompts), metadata or {})
 
 
-def _start(trainable: Trainable, checkpoints: Checkpoints) -> State:
-    initial = trainable.initial()
+def _start(lm: LanguageModel, trainable: Trainable, checkpoints: Checkpoints) -> State:
+    initial = trainable.initial(lm)
     moments = [{name: torch.zeros_like(value) for name, value in initial.items()} for _ in range(2)]
     state = State(initial, {name: value.clone() for name, value in initial.items()}, moments[0], moments[1], 0, [])
     if trainable.keeps:
@@ -95,13 +97,16 @@ def _one_update(
     engine: Engine,
     state: State,
 ) -> None:
-    """Draw rollouts, take the gradient of their entropy, step, and append a row to the history; or mark the state as diverged."""
+    """Take the gradient of the rollouts' entropy, step, and append a row to the history; or mark the state as diverged.
+
+    Rollouts are drawn where none are left: of ``rollout_updates`` updates at once, so that those of the last are as stale as that.
+    """
     began = time.perf_counter()
-    rows = rows_of_update(options, len(prompts), state.update, seeds.order)
-    chosen = [prompts[i] for i in rows]
-    responses = rollouts(lm, chosen, _adaptation(trainable, state, {}), options, (seeds.rollout, state.update), engine)
+    if not state.pending:
+        state.pending = _next_rollouts(lm, prompts, trainable, options, seeds, engine, state)
     rolled = time.perf_counter()
-    loss, gradient = trainable.gradient(lm, state.values, chosen, [r.token_ids for r in responses], options)
+    chosen, responses = _rows(prompts, options, seeds, state.update), state.pending.pop(0)
+    loss, gradient = _gradient(lm, chosen, trainable, options, state.values, [r.token_ids for r in responses])
     size = norm(gradient)
     rate = learning_rate(state.initial, options, len(prompts), state.update)
     state.diverged = _step(state, loss, gradient, options, rate)
@@ -119,6 +124,7 @@ def _one_update(
             "distance": distance,
             "relative_distance": distance / max(norm(state.initial), 1e-30),
             "learning_rate": rate,
+            "staleness": (state.update - 1) % options.rollout_updates,
             **describe(responses),
             "prompt_tokens": sum(len(p.token_ids) for p in chosen) + len(chosen) * trainable.length,
             "seconds_rollout": rolled - began,
@@ -126,6 +132,42 @@ def _one_update(
         }
     )
     _watch(state)
+
+
+def _rows(prompts: Sequence[Prompt], options: Optimization, seeds: Seeds, update: int) -> list[Prompt]:
+    return [prompts[i] for i in rows_of_update(options, len(prompts), update, seeds.order)]
+
+
+def _next_rollouts(
+    lm: LanguageModel,
+    prompts: Sequence[Prompt],
+    trainable: Trainable,
+    options: Optimization,
+    seeds: Seeds,
+    engine: Engine,
+    state: State,
+) -> list[list[Completion]]:
+    """Draw the responses of the next updates from the present values. They begin at a multiple of ``rollout_updates``."""
+    last = min(state.update + options.rollout_updates, options.total_updates(len(prompts)))
+    updates = [((seeds.rollout, n), _rows(prompts, options, seeds, n)) for n in range(state.update, last)]
+    return rollouts(lm, updates, _adaptation(trainable, state, {}), options, engine)
+
+
+def _gradient(
+    lm: LanguageModel,
+    prompts: Sequence[Prompt],
+    trainable: Trainable,
+    options: Optimization,
+    values: Values,
+    responses: Sequence[Sequence[int]],
+) -> tuple[float, Values]:
+    """Return loss and gradient, a share of the rows from each process."""
+    work = (lm, values, prompts, responses, options)
+    parts = ranks.call(trainable.gradient, [(*work, share) for share in ranks.shares()])
+    gradients = [gradient for _, gradient in parts]
+    return sum(loss for loss, _ in parts), {
+        name: reduce(torch.add, [g[name] for g in gradients]) for name in gradients[0]
+    }
 
 
 def _step(state: State, loss: float, gradient: Values, options: Optimization, rate: float) -> str | None:
@@ -162,45 +204,6 @@ def _watch(state: State) -> None:
         log.warning("collapse at update %d: %s", state.update, seen)
 
 
-def rollouts(
-    lm: LanguageModel,
-    prompts: Sequence[Prompt],
-    adaptation: Adaptation,
-    options: Optimization,
-    stream: tuple[int, ...],
-    engine: Engine,
-) -> list[Completion]:
-    """Return one sampled response per prompt; ``stream`` and the problem key the random numbers, a repeated row has its own."""
-    counts: dict[str, int] = {}
-    requests = []
-    for prompt in prompts:
-        sample = counts[prompt.problem_id] = counts.get(prompt.problem_id, -1) + 1
-        requests.append(Request(prompt, sample, ("rollout", *stream, prompt.problem_id, sample)))
-    decoding = Decoding(
-        options.rollout,
-        Stopping(options.rollout_end),
-        options.layout.order,
-        batch_size=len(prompts),
-        sort_by_length=False,
-    )
-    found: dict[int, Completion] = {}
-    for batch in engine.generate(lm, requests, adaptation, decoding):
-        found.update(batch)
-    return [found[i] for i in range(len(requests))]
-
-
-def describe(responses: Sequence[Completion]) -> dict[str, float]:
-    """Return what an update's rollouts look like: lengths in tokens, shares of rows."""
-    return {
-        "response_length": fmean(len(r.token_ids) for r in responses),
-        "response_tokens": sum(len(r.token_ids) for r in responses),
-        "cap_hit_rate": fmean(r.finish_reason == "length" for r in responses),
-        "boxed_rate": fmean("\\boxed" in r.text for r in responses),
-        "repetition": fmean(repetition(r.token_ids) for r in responses),
-        "distinct_responses": len({r.token_ids for r in responses}) / len(responses),
-    }
-
-
 def learning_rate(initial: Values, options: Optimization, problems: int, update: int) -> float:
     """Return the learning rate of an update; in units of the initial values' RMS it is the same share of a row for any initialisation."""
     unit = 1.0
@@ -224,8 +227,9 @@ def _result(
     adaptation, reported = _adaptation(trainable, state, metadata), state.update
     every = options.saves(problems)
     if options.reported == "before_collapse" and state.collapsed_at is not None and trainable.keeps:
-        # The window that shows a collapse began 4 updates before it was seen; half as far again is clear of it.
-        reported = max(0, state.collapsed_at - 8) // every * every
+        # The window that shows a collapse began 4 updates before it was seen, and stale rollouts show an earlier vector; half as far
+        # again is clear of it.
+        reported = max(0, state.collapsed_at - 8 - (options.rollout_updates - 1)) // every * every
         adaptation = type(adaptation).load(kept(checkpoints.folder, reported))
         notes.append(f"that of update {reported} is reported")
     return Result(adaptation, reported, state.history, "; ".join(notes) or None)

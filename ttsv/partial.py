@@ -51,7 +51,7 @@ def _read(file: Path) -> _Batch:
         content = checked["content"]
         if digest(content) != checked["digest"]:
             raise ValueError("its content is not what was written")
-        rows = [Completion(**{**row, "token_ids": tuple(row["token_ids"])}) for row in content["completions"]]
+        rows = [Completion.of(row) for row in content["completions"]]
         return _Batch(rows, float(content["seconds"]))
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} is damaged ({error!r}); delete it and run the same command again") from error

@@ -1,6 +1,5 @@
 """One cell from its problems to its record: adapt, generate, grade. Finished stages are reused, an interrupted one is gone on with."""
 
-import gc
 import json
 import logging
 import sys
@@ -20,7 +19,7 @@ from ttsv.grading import grade
 from ttsv.lm_eval.harness import lm_eval
 from ttsv.lm_eval.task import LMEvalTask, refuse_kind
 from ttsv.methods.base import Setting
-from ttsv.models import LanguageModel, Source, open_source, resolve_device, resolve_dtype
+from ttsv.models import LanguageModel, Source, held, open_source, resolve_device, resolve_dtype
 from ttsv.prompts import ChatTemplate, render_prompts
 from ttsv.provenance import collect
 from ttsv.records import Problem, Prompt, UserError
@@ -300,23 +299,11 @@ def _announce(
 # Kept for the next cells of a sweep.
 _preflight = lru_cache(maxsize=64)(preflight.check)
 _source = lru_cache(maxsize=1)(open_source)
-_held: dict[tuple[Source, torch.dtype, torch.device], LanguageModel] = {}
 
 
 def _loader(prepared: Prepared, stage: int) -> Callable[[], LanguageModel]:
-    """Return what loads the model for a stage; at most one is in memory, also while another is loaded in its place."""
-    wanted = (prepared.source, prepared.dtypes[stage], prepared.device)
-
-    def load() -> LanguageModel:
-        if wanted not in _held:
-            _held.clear()
-            gc.collect()
-            if prepared.device.type == "cuda":
-                torch.cuda.empty_cache()
-            _held[wanted] = prepared.source.load(wanted[1], prepared.device)
-        return _held[wanted]
-
-    return load
+    """Return what loads the model for a stage."""
+    return lambda: held(prepared.source, prepared.dtypes[stage], prepared.device)
 
 
 def _model_key(config: ModelConfig, source: Source, dtype: torch.dtype) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import torch
 from huggingface_hub.constants import HF_HUB_CACHE
 from transformers import AutoConfig, PretrainedConfig
 
+from ttsv.activation_checkpointing import kept_bytes
 from ttsv.evaluation import Evaluation
 from ttsv.optimization import Optimization
 from ttsv.records import UserError
@@ -104,7 +105,7 @@ def amount(options: Optimization | None, evaluation: Evaluation, adapted_on: int
         updates * rows_per_update * cap,
         updates * rows_per_update * width,
         evaluation_tokens,
-        updates * cap,
+        -(-updates // options.rollout_updates) * cap,
         evaluation_steps,
     )
 
@@ -150,7 +151,7 @@ def memory_needed(
     rows = options.shard_size or options.micro_batch_size or options.batch_size
     cap = options.rollout.max_new_tokens
     tokens = rows * (options.length + MEAN_PROMPT_TOKENS + cap)
-    kept = text.num_hidden_layers * (8 * text.hidden_size + 3 * text.intermediate_size) * element
+    kept = kept_bytes(config, element, checkpointed=options.activation_checkpointing is True)
     logits = rows * cap * text.vocab_size * (element + 4)
     return float(parameters * element + max(cache, tokens * kept + logits))
 

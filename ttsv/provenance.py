@@ -11,6 +11,8 @@ from typing import Any
 import psutil
 import torch
 
+from ttsv import ranks
+
 PACKAGES = (
     "ttsv",
     "torch",
@@ -32,6 +34,7 @@ def collect(device: torch.device) -> dict[str, Any]:
         "platform": platform.platform(),
         "git": git_state(),
         "command": redact(" ".join(sys.argv)),
+        "processes": ranks.size(),
         "hardware": hardware(device),
     }
 

@@ -1,7 +1,8 @@
 """Frozen records that travel between the stages; no behaviour, no imports from the rest of the package."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Self
 
 FinishReason = Literal["stop", "length"]
 Flag = Literal["ok", "no_answer", "unparsed", "timeout", "error"]
@@ -50,6 +51,11 @@ class Completion:
     token_ids: tuple[int, ...]
     finish_reason: FinishReason
     mean_entropy: float
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Self:
+        """Return what was written as JSON, where tuples are lists."""
+        return cls(**{**plain, "token_ids": tuple(plain["token_ids"])})
 
 
 @dataclass(frozen=True, slots=True)

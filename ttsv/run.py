@@ -10,7 +10,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ttsv import preflight
+from ttsv import preflight, ranks
 from ttsv.config import build, component
 from ttsv.pipeline import run_cell
 from ttsv.records import UserError
@@ -47,4 +47,6 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ranks.joined() as leading:
+        if leading:
+            main()

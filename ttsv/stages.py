@@ -13,6 +13,7 @@ import pandas as pd
 from ttsv.activations import measure
 from ttsv.adaptations import KINDS, Adaptation
 from ttsv.checkpoints import kept
+from ttsv.engines import spread
 from ttsv.engines.base import Decoding, Engine, Request
 from ttsv.grading import COMPLETIONS, METRICS
 from ttsv.methods.base import Load, Method, Setting
@@ -139,7 +140,7 @@ def generate(
         budget = decoding.sampling.max_new_tokens
         with bar(budget * len(requests), budget * len(done), label, "tok") as shown:
             began = time.perf_counter()
-            for batch in engine.generate(lm, left, adaptation, decoding, shown.update):
+            for batch in spread.generate(engine, lm, left, adaptation, decoding, shown.update):
                 partial.add(batch.values(), time.perf_counter() - began)
                 began = time.perf_counter()
         done = partial.completions()

@@ -11,6 +11,7 @@ from ttsv.adaptations import Adaptation, ChangedWeights, EmbeddingPrefix, Embedd
 from ttsv.loss import entropy_backward, entropy_gradient
 from ttsv.models import LanguageModel
 from ttsv.optimization import Optimization
+from ttsv.ranks import WHOLE, Share
 from ttsv.records import Prompt
 from ttsv.soft_prompt import SoftPrompt
 
@@ -18,7 +19,7 @@ Values = dict[str, Tensor]
 
 
 class Trainable(Protocol):
-    """Named tensors that an optimisation moves."""
+    """Named tensors that an optimisation moves. Implementations hold no model, so that other processes can be handed them."""
 
     @property
     def length(self) -> int:
@@ -30,7 +31,7 @@ class Trainable(Protocol):
         """Whether values are kept on the way."""
         ...
 
-    def initial(self) -> Values:
+    def initial(self, lm: LanguageModel) -> Values:
         """Return the values before the first update."""
         ...
 
@@ -45,8 +46,9 @@ class Trainable(Protocol):
         prompts: Sequence[Prompt],
         responses: Sequence[Sequence[int]],
         options: Optimization,
+        share: Share = WHOLE,
     ) -> tuple[float, Values]:
-        """Return the loss of fixed responses (nats) and its gradient, by the names of the values."""
+        """Return the loss of fixed responses (nats) and its gradient, by the names of the values; or a share's part of both."""
         ...
 
 
@@ -63,7 +65,7 @@ class SharedPrefix:
         """The number of virtual tokens."""
         return len(self.vectors)
 
-    def initial(self) -> Values:
+    def initial(self, lm: LanguageModel) -> Values:
         """Return the untrained vectors."""
         return {"vectors": self.vectors}
 
@@ -78,9 +80,10 @@ class SharedPrefix:
         prompts: Sequence[Prompt],
         responses: Sequence[Sequence[int]],
         options: Optimization,
+        share: Share = WHOLE,
     ) -> tuple[float, Values]:
         """Return loss and gradient in the vectors."""
-        loss, gradient = entropy_gradient(lm, values["vectors"], prompts, responses, options)
+        loss, gradient = entropy_gradient(lm, values["vectors"], prompts, responses, options, share)
         return loss, {"vectors": -gradient.cpu() if self.maximize else gradient.cpu()}
 
 
@@ -97,7 +100,7 @@ class PrefixPerProblem:
         """The number of virtual tokens."""
         return len(self.vectors)
 
-    def initial(self) -> Values:
+    def initial(self, lm: LanguageModel) -> Values:
         """Return the untrained vectors, (P, L, d)."""
         return {"vectors": self.vectors.repeat(len(self.problem_ids), 1, 1)}
 
@@ -112,10 +115,11 @@ class PrefixPerProblem:
         prompts: Sequence[Prompt],
         responses: Sequence[Sequence[int]],
         options: Optimization,
+        share: Share = WHOLE,
     ) -> tuple[float, Values]:
         """Return the mean loss, and each problem's own gradient, that of its mean over its responses."""
         rows = torch.tensor([self.problem_ids.index(prompt.problem_id) for prompt in prompts])
-        loss, by_row = entropy_gradient(lm, values["vectors"][rows], prompts, responses, options)
+        loss, by_row = entropy_gradient(lm, values["vectors"][rows], prompts, responses, options, share)
         counts = torch.bincount(rows, minlength=len(self.problem_ids)).clamp(min=1)
         summed = torch.zeros_like(values["vectors"]).index_add_(0, rows, by_row.cpu())
         return loss, {"vectors": summed / counts[:, None, None]}
@@ -125,13 +129,12 @@ class PrefixPerProblem:
 class AllWeights:
     """Every parameter of the model. The model itself never changes for longer than a rollout or a gradient."""
 
-    lm: LanguageModel
     keeps: bool = False
     length: int = 0
 
-    def initial(self) -> Values:
+    def initial(self, lm: LanguageModel) -> Values:
         """Return the model's own weights; in fp32, they share its memory on the CPU."""
-        return {name: p.detach().float().cpu() for name, p in self.lm.model.named_parameters()}
+        return {name: p.detach().float().cpu() for name, p in lm.model.named_parameters()}
 
     def adaptation(self, values: Values, metadata: Mapping[str, Any]) -> ChangedWeights:
         """Return them as changed weights."""
@@ -144,17 +147,17 @@ class AllWeights:
         prompts: Sequence[Prompt],
         responses: Sequence[Sequence[int]],
         options: Optimization,
+        share: Share = WHOLE,
     ) -> tuple[float, Values]:
         """Return loss and gradient in all weights."""
         with ChangedWeights(values).applied(lm):
-            return _weight_gradient(lm, "", prompts, responses, options)
+            return _weight_gradient(lm, "", prompts, responses, options, share)
 
 
 @dataclass(frozen=True)
 class LoRA:
     """PEFT's low-rank adapters on all linear layers but the output's: rank ``r``, scale ``alpha / r``, initialised under ``seed``."""
 
-    lm: LanguageModel
     r: int
     alpha: int
     seed: int
@@ -166,12 +169,12 @@ class LoRA:
         config = {"r": self.r, "lora_alpha": self.alpha, "lora_dropout": 0.0, "target_modules": "all-linear"}
         object.__setattr__(self, "config", {**config, "task_type": "CAUSAL_LM"})
 
-    def initial(self) -> Values:
+    def initial(self, lm: LanguageModel) -> Values:
         """Return the adapter's weights as PEFT initialises them: a random projection, and zeros behind it."""
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            with LowRank({}, self.config).applied(self.lm):
-                parameters = dict(self.lm.model.named_parameters())
+            with LowRank({}, self.config).applied(lm):
+                parameters = dict(lm.model.named_parameters())
                 return {peft_name(n): p.detach().float().cpu().clone() for n, p in parameters.items() if "lora_" in n}
 
     def adaptation(self, values: Values, metadata: Mapping[str, Any]) -> LowRank:
@@ -185,10 +188,11 @@ class LoRA:
         prompts: Sequence[Prompt],
         responses: Sequence[Sequence[int]],
         options: Optimization,
+        share: Share = WHOLE,
     ) -> tuple[float, Values]:
         """Return loss and gradient in the adapter's weights."""
         with LowRank(values, self.config).applied(lm):
-            loss, found = _weight_gradient(lm, "lora_", prompts, responses, options)
+            loss, found = _weight_gradient(lm, "lora_", prompts, responses, options, share)
         return loss, {peft_name(name): gradient for name, gradient in found.items()}
 
 
@@ -198,13 +202,14 @@ def _weight_gradient(
     prompts: Sequence[Prompt],
     responses: Sequence[Sequence[int]],
     options: Optimization,
+    share: Share,
 ) -> tuple[float, Values]:
     """Return loss and gradient in the parameters whose name holds ``part``; afterwards none wants a gradient."""
     parameters = {name: p for name, p in lm.model.named_parameters() if part in name}
     try:
         for parameter in parameters.values():
             parameter.requires_grad_(True)
-        loss = entropy_backward(lm, torch.zeros(0, lm.hidden_size), prompts, responses, options)
+        loss = entropy_backward(lm, torch.zeros(0, lm.hidden_size), prompts, responses, options, share)
         zero = torch.zeros(())
         return loss, {
             n: (zero.expand(p.shape) if p.grad is None else p.grad.float().cpu()) for n, p in parameters.items()

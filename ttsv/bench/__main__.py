@@ -15,7 +15,7 @@ import torch
 
 from ttsv.bench import growth
 from ttsv.bench.page import page
-from ttsv.bench.work import Workload
+from ttsv.bench.work import AT_ONCE, Workload
 from ttsv.provenance import collect, git_state
 from ttsv.records import UserError
 from ttsv.store import write_atomically
@@ -57,6 +57,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--responses", nargs="+", type=int, default=[128, 256], help="tokens of a response (default: 128 256)"
     )
+    made.add_argument(
+        "--at-once",
+        type=int,
+        default=4,
+        help="updates whose rollouts our side also draws at once; 1: none (default: 4)",
+    )
     made.add_argument("--problems", type=int, default=64, help="problems evaluated (default: 64)")
     made.add_argument("--cap", type=int, default=256, help="new tokens of an evaluated response (default: 256)")
     made.add_argument(
@@ -94,7 +100,8 @@ def plans(chosen: argparse.Namespace) -> Iterator[tuple[str, int, list[Workload]
         if "update" in chosen.stages:
             for rows in chosen.rows:
                 for response in chosen.responses:
-                    yield PAIRS, pair, [Workload("update", **common, rows=rows, response=response)]
+                    sizes = {"rows": rows, "response": response, "at_once": chosen.at_once}
+                    yield PAIRS, pair, [Workload("update", **common, **sizes)]
         if "evaluation" in chosen.stages:
             sizes = {"problems": chosen.problems, "cap": chosen.cap, "batch": chosen.batch}
             yield PAIRS, pair, [Workload("evaluation", **common, **sizes)]
@@ -118,7 +125,7 @@ def process(side: str, plan: Sequence[Workload], threads: int) -> list[dict[str,
 
 
 def _told(row: Mapping[str, Any]) -> str:
-    size = f"{row['rows']} x {row['response']}" if row["stage"] in ("rollout", "loss") else ""
+    size = f"{row['rows']} x {row['response']}" if row["stage"] in ("rollout", "loss", AT_ONCE) else ""
     used = f"{row['seconds']:7.1f} s {row['cpu_seconds']:7.1f} s of processor {row['memory'] / 2**30:6.2f} GiB"
     return f"{row['side']:9} {row['stage']:20} {size:9} {used}"
 

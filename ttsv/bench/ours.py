@@ -1,4 +1,4 @@
-"""The same work through this project's own parts: :mod:`ttsv.optimize`, :mod:`ttsv.loss` and the HF engine."""
+"""The same work through this project's own parts: :mod:`ttsv.rollouts`, :mod:`ttsv.loss` and the HF engine."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,16 +11,17 @@ from ttsv.engines.hf import HFEngine
 from ttsv.loss import entropy_gradient
 from ttsv.models import LanguageModel
 from ttsv.optimization import Optimization
-from ttsv.optimize import rollouts
 from ttsv.records import Prompt
+from ttsv.rollouts import rollouts
 from ttsv.soft_prompt import SoftPrompt
 
 
 def rollout(lm: LanguageModel, prompts: Sequence[Prompt], vectors: Tensor, options: Optimization) -> list[list[int]]:
-    """Return one sampled response per prompt, as an update of the recipe draws them."""
-    prefix = EmbeddingPrefix(SoftPrompt(vectors))
+    """Return one sampled response per prompt and update, as the recipe draws them: those of ``rollout_updates`` updates at once."""
     engine: Any = HFEngine()
-    return [list(r.token_ids) for r in rollouts(lm, prompts, prefix, options, (0, 0), engine)]
+    updates = [((0, n), prompts) for n in range(options.rollout_updates)]
+    drawn = rollouts(lm, updates, EmbeddingPrefix(SoftPrompt(vectors)), options, engine)
+    return [list(r.token_ids) for responses in drawn for r in responses]
 
 
 def loss(

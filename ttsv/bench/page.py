@@ -6,8 +6,21 @@ from typing import Any
 import pandas as pd
 
 from ttsv.bench.growth import AXES, BASE, exponents
+from ttsv.bench.work import AT_ONCE
 
 HISTORY = "## History of changes"
+
+UPDATE_LINES: dict[str, dict[str, tuple[str, ...]]] = {
+    words: {"reference": reference, "ours": ours}
+    for words, reference, ours in (
+        ("rollout", ("rollout",), ("rollout",)),
+        ("loss", ("loss",), ("loss",)),
+        ("update", ("rollout", "loss"), ("rollout", "loss")),
+        ("rollout, several at once", ("rollout",), (AT_ONCE,)),
+        ("update, several at once", ("rollout", "loss"), (AT_ONCE, "loss")),
+    )
+}
+"""The lines of an update's table: which stages they add up, on either side."""
 
 
 def page(pairs: pd.DataFrame, growth: pd.DataFrame, facts: Mapping[str, Any], earlier: str) -> str:
@@ -48,23 +61,39 @@ processor's time says more than the wall clock's."""
 
 
 def _updates(rows: pd.DataFrame) -> str:
-    stages = rows[rows["stage"].isin(["rollout", "loss"])]
+    stages = rows[rows["stage"].isin(["rollout", "loss", AT_ONCE])]
     if stages.empty:
         return ""
-    keys = ["rows", "response", "pair", "side"]
-    whole = stages.groupby(keys, as_index=False).agg(
-        seconds=("seconds", "sum"),
-        cpu_seconds=("cpu_seconds", "sum"),
-        memory=("memory", "max"),
-        tokens=("tokens", "first"),
-    )
-    lines = []
+    lines, note = [], ""
     for (size, response), of_size in stages.groupby(["rows", "response"]):
-        for stage in ("rollout", "loss", "update"):
-            source = whole if stage == "update" else of_size[of_size["stage"] == stage]
-            source = source[(source["rows"] == size) & (source["response"] == response)]
-            lines.append({"rows x response": f"{size} x {response}", "stage": stage, **_compared(source)})
-    return f"## An update\n\n{pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)}"
+        for words, of_side in UPDATE_LINES.items():
+            source = _added_up(of_size, of_side)
+            if set(source["side"]) == set(of_side):
+                lines.append({"rows x response": f"{size} x {response}", "stage": words, **_compared(source)})
+    if AT_ONCE in set(stages["stage"]):
+        updates = int(stages.loc[stages["stage"] == AT_ONCE, "at_once"].iloc[0])
+        note = (
+            f"\n\nAt once: the rollouts of {updates} updates on the same prompts, drawn side by side "
+            f"(`recipe.optimization.rollout_updates={updates}`), so those of the last are {updates - 1} updates stale. Times are those "
+            "of one update, the memory is that of all. The released form draws each update's by itself, as in the lines above."
+        )
+    return f"## An update\n\n{pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)}{note}"
+
+
+def _added_up(rows: pd.DataFrame, of_side: Mapping[str, tuple[str, ...]]) -> pd.DataFrame:
+    """Return a row per side and pair that has all of the side's stages: their times added up, and the greatest memory."""
+    parts = []
+    for side, stages in of_side.items():
+        chosen = rows[(rows["side"] == side) & rows["stage"].isin(stages)]
+        whole = chosen.groupby(["pair", "side"], as_index=False).agg(
+            seconds=("seconds", "sum"),
+            cpu_seconds=("cpu_seconds", "sum"),
+            memory=("memory", "max"),
+            tokens=("tokens", "first"),
+            stages=("stage", "nunique"),
+        )
+        parts.append(whole[whole["stages"] == len(stages)])
+    return pd.concat(parts)
 
 
 def _compared(source: pd.DataFrame) -> dict[str, str]:
@@ -124,7 +153,7 @@ def _shares(rows: pd.DataFrame) -> str:
     keys = ["rows", "response", "stage"]
     least = found.groupby(keys)["attainable"].transform("min")
     shares = (least * found["threads"] / found["cpu_seconds"]).groupby([found[key] for key in [*keys, "side"]])
-    table = shares.median().unstack().map(lambda share: f"{share:.0%}").reset_index()
+    table = shares.median().unstack().map(lambda share: f"{share:.0%}", na_action="ignore").fillna("").reset_index()
     rates = found[["gflops", "gbytes"]].max()
     return f"""## Share of the attainable rate
 

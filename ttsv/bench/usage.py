@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,6 +22,10 @@ class Usage:
     cpu_seconds: float = 0.0
     memory: int = 0
     load: float = 0.0
+
+    def shared_by(self, parts: int) -> "Usage":
+        """Return the usage of one of so many parts of the block: times are divided, memory is not."""
+        return replace(self, seconds=self.seconds / parts, cpu_seconds=self.cpu_seconds / parts)
 
 
 @contextmanager

@@ -28,6 +28,9 @@ from ttsv.store import digest
 
 Side = Literal["reference", "ours"]
 CONF = Path(__file__).resolve().parents[2] / "conf"
+AT_ONCE = "rollout at once"
+"""The stage of rollouts that were drawn for several updates at once; its times are those of one update."""
+
 NEVER = -1
 """An end token that no model writes: all responses then have the same length."""
 
@@ -37,7 +40,8 @@ class Workload:
     """What a process computes: updates of ``rows`` x ``response`` tokens, or the evaluation of ``problems`` with ``cap`` new tokens.
 
     ``settings`` are overrides of the config; ``data_dir`` holds MATH500, without it problems are generated. ``prompt`` and ``vocabulary``
-    replace the prompts by random ones of that length and the vocabulary by its first tokens.
+    replace the prompts by random ones of that length and the vocabulary by its first tokens. Where ``at_once`` is more than 1, our side
+    also draws the rollouts of so many updates on these prompts at once.
     """
 
     stage: Literal["update", "evaluation"]
@@ -49,6 +53,7 @@ class Workload:
     length: int = 20
     prompt: int | None = None
     vocabulary: int | None = None
+    at_once: int = 1
     problems: int = 32
     cap: int = 128
     batch: int = 64
@@ -98,7 +103,7 @@ class Bench:
         return [{**shared, **row} for row in rows]
 
     def updates(self, side: Side, work: Workload) -> list[dict[str, Any]]:
-        """Measure one rollout and one loss step; the loss is that of the same random responses on both sides."""
+        """Measure the rollouts and the loss step of an update; the loss is that of the same random responses on both sides."""
         lm = self.lm
         self._shape(work)
         prompts = self._prompts(work)
@@ -110,6 +115,11 @@ class Bench:
         with measured(self.device, self.loaded) as rolled:
             written = self._roll(side, prompts, vectors, replace(options, rollout=sampling), stops)
         assert {len(ids) for ids in written} == {work.response}
+        several: list[dict[str, Any]] = []
+        if side == "ours" and work.at_once > 1:
+            several = [
+                self._at_once(prompts, vectors, replace(options, rollout=sampling, rollout_updates=work.at_once))
+            ]
         with measured(self.device, self.loaded) as stepped:
             if side == "reference":
                 value, gradient = reference.loss(lm, prompts, responses, vectors)
@@ -122,7 +132,18 @@ class Bench:
         return [
             record("rollout", rolled, {**shared, "attainable": cost.attainable_rollout(*sizes)}),
             record("loss", stepped, {**shared, "attainable": cost.attainable_loss(*sizes), **result}),
+            *[row | shared for row in several],
         ]
+
+    def _at_once(self, prompts: Sequence[Prompt], vectors: Tensor, options: Optimization) -> dict[str, Any]:
+        """Measure the rollouts of several updates at once, all on these prompts; the record says what one of the updates took."""
+        updates, response = options.rollout_updates, options.rollout.max_new_tokens
+        with measured(self.device, self.loaded) as rolled:
+            written = ours.rollout(self.lm, prompts, vectors, options)
+        assert [len(ids) for ids in written] == [response] * len(prompts) * updates
+        lengths = [len(p.token_ids) for p in prompts] * updates
+        attainable = cost.attainable_rollout(self.lm, lengths, len(vectors), response, self.machine) / updates
+        return record(AT_ONCE, rolled.shared_by(updates), {"attainable": attainable})
 
     def evaluation(self, side: Side, work: Workload) -> list[dict[str, Any]]:
         """Measure greedy evaluation under the released rules, and on our side also under those of ``corrected``."""

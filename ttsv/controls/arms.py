@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from ttsv.neutral import deciding
 from ttsv.records import Problem
 from ttsv.stats import MIN_SEEDS
 from ttsv.study import Cell, apart, distinct
@@ -70,7 +71,11 @@ def suites(cells: Sequence[Cell]) -> list[Suite]:
 
 def _way(cell: Cell) -> list[Any]:
     vector = cell.setting("vector") if cell.method == "released_vector" else None
-    return [[cell.facts[name] for name in ASKED], cell.setting("recipe.optimization"), vector]
+    return [[cell.facts[name] for name in ASKED], _options(cell), vector]
+
+
+def _options(cell: Cell) -> dict[str, Any]:
+    return deciding(cell.setting("recipe.optimization") or {})
 
 
 def _is_whole(cell: Cell) -> bool:
@@ -92,7 +97,7 @@ def _by_seed(cells: Sequence[Cell]) -> dict[int, Cell]:
 
 def _suite(family: Sequence[Cell], trained: Mapping[int, Cell]) -> Suite | None:
     first = next(iter(trained.values()))
-    same_way = [c for c in family if c.setting("recipe.optimization") == first.setting("recipe.optimization")]
+    same_way = [c for c in family if _options(c) == _options(first)]
     asked = [c for c in same_way if _asked(c) == _asked(first)]
     alone = [c for c in family if c.method == "none" and _asked(c) == _asked(first)]
     untrained = _by_seed([c for c in asked if c.method == "untrained_prefix" and _is_whole(c)])

@@ -68,6 +68,14 @@ Progress = Callable[[int], object]
 """Told of each slot of the token budget (rows x max_new_tokens) that is used up or freed by a row that ended."""
 
 
+def batches(requests: Sequence[Request], decoding: Decoding) -> list[list[int]]:
+    """Return which requests are decoded together, by their indices; the longest prompts come first when sorted."""
+    order = list(range(len(requests)))
+    if decoding.sort_by_length:
+        order.sort(key=lambda i: -len(requests[i].prompt.token_ids))
+    return [order[start : start + decoding.batch_size] for start in range(0, len(order), decoding.batch_size)]
+
+
 class Engine(Protocol):
     """Generates completions. Implementations are frozen dataclasses whose fields are their whole configuration."""
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from ttsv.adaptations import KINDS, Adaptation
-from ttsv.engines.base import Decoding, Progress, Request, resolve
+from ttsv.engines.base import Decoding, Progress, Request, batches, resolve
 from ttsv.engines.kv_cache import buffered_cache, grouped_attention
 from ttsv.models import LanguageModel
 from ttsv.objectives import raw_entropy
@@ -52,12 +52,8 @@ class HFEngine:
         progress: Progress = lambda slots: None,
     ) -> Iterator[dict[int, Completion]]:
         """Yield finished batches as {index in ``requests``: completion}; the longest prompts come first when sorted."""
-        order = list(range(len(requests)))
-        if decoding.sort_by_length:
-            order.sort(key=lambda i: -len(requests[i].prompt.token_ids))
         _warn_of_long_rows(lm, requests, adaptation, decoding)
-        for start in range(0, len(order), decoding.batch_size):
-            chosen = order[start : start + decoding.batch_size]
+        for chosen in batches(requests, decoding):
             run = _Run(lm, [requests[i] for i in chosen], adaptation, decoding, self.keep_share, progress)
             with adaptation.applied(lm) if adaptation else nullcontext():
                 completions = run.completions()

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 from ttsv.adaptations import Adaptation, ChangedWeights, LowRank
 from ttsv.methods.base import Adapted, Load, Method, Setting
 from ttsv.methods.optimizing import optimized, optimized_by
-from ttsv.models import LanguageModel
 from ttsv.optimization import Optimization
 from ttsv.trainables import AllWeights, LoRA, Trainable
 
@@ -44,10 +43,10 @@ class EntropyMinimization(Method):
         """Optimise; the model that ``load`` gave is afterwards what it was."""
         lm, own = load(), self._own(setting)
         metadata = {"method": self.name, "seeds": asdict(setting.seeds)}
-        return optimized(lm, self._trainable(lm, setting), own, work, metadata)
+        return optimized(lm, self._trainable(setting), own, work, metadata)
 
-    def _trainable(self, lm: LanguageModel, setting: Setting) -> Trainable:
-        return AllWeights(lm, self.keep)
+    def _trainable(self, setting: Setting) -> Trainable:
+        return AllWeights(self.keep)
 
     def _own(self, setting: Setting) -> Setting:
         options = self.optimization(setting.optimization, len(setting.prompts))
@@ -72,5 +71,5 @@ class LoRAEntropyMinimization(EntropyMinimization):
         """Return what decides entropy minimisation, and the adapter's shape."""
         return super().determined_by(setting) | {"rank": self.rank, "alpha": self.alpha}
 
-    def _trainable(self, lm: LanguageModel, setting: Setting) -> Trainable:
-        return LoRA(lm, self.rank, self.alpha, setting.seeds.initialization, self.keep)
+    def _trainable(self, setting: Setting) -> Trainable:
+        return LoRA(self.rank, self.alpha, setting.seeds.initialization, self.keep)

@@ -13,12 +13,12 @@ from ttsv.trainables import Trainable
 
 
 def optimized_by(setting: Setting) -> dict[str, Any]:
-    """Return model, prompts, every option and every seed."""
+    """Return model, prompts, every option that decides something, and every seed."""
     return {
         "model": dict(setting.model_key),
         "engine": dict(setting.engine_key),
         "prompts": setting.prompts_key,
-        "optimization": asdict(setting.optimization),
+        "optimization": setting.optimization.key(),
         "seeds": asdict(setting.seeds),
     }
 
