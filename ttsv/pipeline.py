@@ -15,7 +15,8 @@ import torch
 from ttsv import preflight, stages
 from ttsv.adaptations import HiddenShift
 from ttsv.cell import Cell
-from ttsv.engines.base import refuse_unsupported
+from ttsv.cost import MEAN_PROMPT_TOKENS, answers_of
+from ttsv.engines.base import Decoding, Request, refuse_unsupported
 from ttsv.grading import grade
 from ttsv.lm_eval.harness import lm_eval
 from ttsv.lm_eval.task import LMEvalTask, refuse_kind
@@ -92,42 +93,73 @@ def prepare(cell: Cell) -> Prepared:
     Raises:
         UserError: naming all that is missing or does not fit, before anything heavy.
     """
-    plain = cell.plain
-    device = resolve_device(plain["device"])
-    adapt_dtype, evaluate_dtype = (
-        resolve_dtype(plain["recipe"]["dtype"][use], device) for use in ("adapt", "evaluate")
-    )
-    _refuse(cell)
-    data_dir = _data_dir(cell)
-    _require(cell, data_dir)
+    device = resolve_device(cell.plain["device"])
+    dtypes = dtypes_on(cell, device)
+    refuse(cell)
+    _require(cell, _data_dir(cell))
+    asked = asked_by(cell)
+    _announce(cell, device, dtypes, len(asked.adapted_on), len(asked.problems))
+    source, options = _source(cell.model), cell.optimization
+
+    def render(found: list[Problem]) -> list[Prompt]:
+        return render_prompts(found, cell.prompt, source.tokenizer, options.max_prompt_tokens, options.overlong_prompt)
+
+    return assemble(cell, device, dtypes, asked, source, render)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The problems of a cell, those among which it adapts, and the ids of those that it adapts on."""
+
+    loaded: Loaded
+    problems: list[Problem]
+    candidates: list[Problem]
+    adapted_on: frozenset[str]
+
+
+def asked_by(cell: Cell) -> Asked:
+    """Read a cell's problems, its subset and half of them; raises what its tasks raise."""
+    plain, data_dir = cell.plain, _data_dir(cell)
     loaded = cell.task.read(data_dir)
     problems = subset(loaded.problems, plain["limit"], plain["limit_seed"])
     elsewhere = cell.adapt_task.read(data_dir).problems if cell.adapt_task else None
     candidates = problems if elsewhere is None else subset(elsewhere, plain["limit"], plain["limit_seed"])
     chosen = adaptation_problems(candidates, plain["adapt_on"], plain["split_seed"])
-    _announce(cell, device, (adapt_dtype, evaluate_dtype), len(chosen), len(problems))
-    source = _source(cell.model)
+    return Asked(loaded, problems, candidates, chosen)
 
-    def rendered(found: list[Problem]) -> list[Prompt]:
-        options = cell.optimization
-        return render_prompts(found, cell.prompt, source.tokenizer, options.max_prompt_tokens, options.overlong_prompt)
 
-    prompts = rendered(problems)
+def dtypes_on(cell: Cell, device: torch.device) -> tuple[torch.dtype, torch.dtype]:
+    """Return the dtypes of optimisation and evaluation on a device."""
+    names = cell.plain["recipe"]["dtype"]
+    return resolve_dtype(names["adapt"], device), resolve_dtype(names["evaluate"], device)
+
+
+def assemble(
+    cell: Cell,
+    device: torch.device,
+    dtypes: tuple[torch.dtype, torch.dtype],
+    asked: Asked,
+    source: Source,
+    render: Callable[[list[Problem]], list[Prompt]],
+) -> Prepared:
+    """Put together what the stages need; ``render`` makes prompts of problems."""
+    prompts = render(asked.problems)
+    among = prompts if asked.candidates is asked.problems else render(asked.candidates)
     return Prepared(
         cell,
         device,
-        (adapt_dtype, evaluate_dtype),
-        loaded,
-        problems,
-        frozenset() if cell.adapt_task else chosen,
+        dtypes,
+        asked.loaded,
+        asked.problems,
+        frozenset() if cell.adapt_task else asked.adapted_on,
         source,
         prompts,
-        [p for p in (prompts if elsewhere is None else rendered(candidates)) if p.problem_id in chosen],
-        Store(Path(plain["results_dir"]) / "stages"),
+        [p for p in among if p.problem_id in asked.adapted_on],
+        Store(Path(cell.plain["results_dir"]) / "stages"),
     )
 
 
-def _refuse(cell: Cell) -> None:
+def refuse(cell: Cell) -> None:
     """Refuse choices that do not go together, by the config alone."""
     refuse_unsupported(cell.engine, cell.method.kind)
     if isinstance(cell.task, LMEvalTask):
@@ -153,9 +185,10 @@ def adaptation_problems(problems: list[Problem], adapt_on: str, seed: int) -> fr
     return halves(problems, seed)[0 if adapt_on == "first_half" else 1]
 
 
-def _adapt(prepared: Prepared) -> Outcome:
+def setting_of(prepared: Prepared) -> Setting:
+    """Return what a cell's method is told."""
     cell = prepared.cell
-    setting = Setting(
+    return Setting(
         cell.optimization,
         cell.seeds,
         prepared.adapt_prompts,
@@ -165,7 +198,31 @@ def _adapt(prepared: Prepared) -> Outcome:
         prepared.engine_key,
         cell.plain["checkpoint_every"],
     )
-    return stages.adapt(prepared.store, cell.method, setting, _loader(prepared, 0), prepared.provenance)
+
+
+def generation_of(prepared: Prepared) -> tuple[str, list[Request], Decoding, dict[str, Any]]:
+    """Return what, besides the adaptation, decides a cell's completions: label, requests, decoding rules, and the rest of the key."""
+    cell = prepared.cell
+    keys = {
+        "model": _model_key(cell.model, prepared.source, prepared.dtypes[1]),
+        "prompts": _prompts_key(prepared.prompts),
+        "engine": prepared.engine_key,
+    }
+    decoding = cell.evaluation.resolved(prepared.source.generation_config)
+    return f"{cell.method.name}-{cell.names['task']}", cell.evaluation.requests(prepared.prompts), decoding, keys
+
+
+def record_file(prepared: Prepared) -> Path:
+    """Return where the record of a finished cell lies."""
+    cell = prepared.cell
+    facts = cell.facts(prepared.problems, prepared.source.fingerprint, prepared.device)
+    label = slug("-".join([facts["model"], facts["task"], facts["method"], f"seed{facts['seed']}"]))
+    return Path(cell.plain["results_dir"]) / "runs" / cell.study / record_name(label, facts)
+
+
+def _adapt(prepared: Prepared) -> Outcome:
+    method, setting = prepared.cell.method, setting_of(prepared)
+    return stages.adapt(prepared.store, method, setting, _loader(prepared, 0), prepared.provenance)
 
 
 def _activations(prepared: Prepared, adapted: Outcome) -> Outcome:
@@ -208,17 +265,13 @@ def _lm_eval(prepared: Prepared, task: LMEvalTask, adapted: Outcome) -> Outcome:
 
 def _generate(prepared: Prepared, adapted: Outcome) -> Outcome:
     cell = prepared.cell
-    keys = {
-        "model": _model_key(cell.model, prepared.source, prepared.dtypes[1]),
-        "prompts": _prompts_key(prepared.prompts),
-        "engine": prepared.engine_key,
-    }
+    label, requests, decoding, keys = generation_of(prepared)
     return stages.generate(
         prepared.store,
-        f"{cell.method.name}-{cell.names['task']}",
-        cell.evaluation.requests(prepared.prompts),
+        label,
+        requests,
         stages.read_adaptation(adapted.stage.path, cell.plain["at_update"]),
-        cell.evaluation.resolved(prepared.source.generation_config),
+        decoding,
         cell.engine,
         keys,
         _loader(prepared, 1),
@@ -248,8 +301,7 @@ def _record(prepared: Prepared, outcomes: dict[str, Outcome]) -> Path:
         "stages": {name: outcome.stage.path.relative_to(store.root).as_posix() for name, outcome in outcomes.items()},
         "config": cell.plain,
     }
-    label = slug("-".join([facts["model"], facts["task"], facts["method"], f"seed{facts['seed']}"]))
-    file = Path(cell.plain["results_dir"]) / "runs" / cell.study / record_name(label, facts)
+    file = record_file(prepared)
     file.parent.mkdir(parents=True, exist_ok=True)
     record["stages"] = {**_older_stages(file, record), **record["stages"]}
     write_atomically(file, json.dumps(record, indent=1))
@@ -288,9 +340,9 @@ def _announce(
 ) -> None:
     """Print what the preflight says; refuse the cell if something is missing."""
     method = cell.method.of or cell.method
-    options = method.optimization(cell.optimization, adapted_on)
-    memory = (method.host_bytes_per_parameter, method.device_copies)
-    report = _preflight(cell.model, device, dtypes, options, cell.evaluation, adapted_on, problems, *memory)
+    work = method.work(cell.optimization, adapted_on, MEAN_PROMPT_TOKENS)
+    answers = answers_of(cell.evaluation, problems, MEAN_PROMPT_TOKENS)
+    report = _preflight(cell.model, device, dtypes, work, answers, adapted_on, problems)
     title = f"\n{cell.method.name} on {cell.names['task']}, seed {cell.plain['seed']}"
     print(title, *report.lines, sep="\n  ", file=sys.stderr)
     if report.missing:
