@@ -26,9 +26,13 @@ optional = $(if $(2),$(call quoted,$(1),$(2)))
 is_config = $(wildcard conf/model/$(firstword $(MODEL)).yaml)
 is_path = $(or $(wildcard $(MODEL)),$(filter /% .% ~%,$(MODEL)))
 model = $(if $(MODEL),$(if $(is_config),$(call listed,model,$(MODEL)),$(if $(is_path),model=from_folder $(call quoted,model.path,$(MODEL)),model=from_hub $(call quoted,model.id,$(MODEL)))))
-given = scale=$(SCALE) $(model) $(call listed,task,$(TASK)) $(call listed,method,$(METHOD)) $(call listed,recipe,$(RECIPE)) \
+settings = $(model) $(call listed,task,$(TASK)) $(call listed,method,$(METHOD)) $(call listed,recipe,$(RECIPE)) \
   $(call listed,prompt,$(PROMPT)) $(call listed,seed,$(SEEDS)) $(call listed,limit,$(LIMIT)) $(call listed,engine,$(ENGINE)) \
   $(call optional,data_dir,$(DATA_DIR)) $(call optional,vector,$(VECTOR)) $(ARGS)
+given = scale=$(SCALE) $(settings)
+mini_is = no NVIDIA GPU was found: the embedded model and small budgets where nothing else is named; SCALE=full for the paper's sizes
+full_is = there is an NVIDIA GPU: the paper's models and sizes; SCALE=mini for a look in minutes
+say_scale = $(if $(filter file,$(origin SCALE)),@echo "SCALE=$(SCALE): $($(SCALE)_is)")
 
 # The paper's claims, an experiment each; what each costs stands in experiments/<claim>/README.md.
 CLAIMS := table-em table-slot table-reasoning table-llama transfer ablation-length ablation-init training-curves bias-amplification \
@@ -55,19 +59,23 @@ setup: .venv/ready ## make the environment in .venv from the lock (hashes checke
 	@touch $@
 
 quickstart: .venv/ready ## optimise and evaluate the embedded model on generated problems, and print the table (minutes, CPU, no network)
-	$(RUN) -m experiment=quickstart $(ARGS)
+	$(RUN) -m experiment=quickstart $(settings)
 
 reproduce-math500: override METHOD := $(if $(METHOD),none untrained_prefix $(filter-out none untrained_prefix,$(METHOD)))
 reproduce-math500: .venv/ready ## the paper's headline; MODEL= TASK= METHOD= RECIPE= PROMPT= LIMIT= SEEDS= DATA_DIR= ENGINE= VECTOR= SCALE=full or mini
+	$(say_scale)
 	$(RUN) -m experiment=math500 $(if $(TASK),study=$(subst $(space),-,$(strip $(TASK)))) $(given)
 
 $(CLAIMS): .venv/ready ## (table-em, transfer, ...) one claim of the paper; takes the same settings
+	$(say_scale)
 	$(RUN) -m experiment=$(subst -,_,$@) $(given)
 
 controls: .venv/ready ## how much of the gain is real: every control in turn, ending in results/runs/controls/controls.md; takes the same settings
+	$(say_scale)
 	@status=0; for part in $(CONTROLS); do echo "== $$part"; $(RUN) -m experiment=$$part $(given) || { status=$$?; [ $$status -ne 130 ] || exit 130; }; done; exit $$status
 
 robustness: .venv/ready ## the same vectors under other batch sizes and dtypes: how many answers flip for no reason
+	$(say_scale)
 	$(RUN) -m experiment=robustness $(given)
 
 audit-gpu-vector: override METHOD := $(if $(VECTOR),released_vector,ttsv)
@@ -84,6 +92,7 @@ calibrate: .venv/ready ## choose the learning rate of recipe=corrected by an uns
 	$(BIN)/python -m ttsv.calibrate results/runs/calibrate
 
 audit: .venv/ready ## what released vectors and completions show from their files alone; RELEASE=folder or clone, DATA_DIR= for subjects (a minute, no GPU)
+	@test -n "$(RELEASE)" || { echo 'error: name the folder with the released files, or a clone of their repository: make audit RELEASE=FOLDER'; exit 2; }
 	$(BIN)/python -m ttsv.audit --release "$(RELEASE)" $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(ARGS)
 
 coverage: .venv/ready ## simulate how well the intervals, tests and verdict rules do, and write results/interval_coverage.md and verdict_rules.md

@@ -73,7 +73,7 @@ def test_methods_and_votes_stand_in_one_table_by_what_they_cost(tmp_path: Path) 
     finished_run(tmp_path, "ttsv", "0111", config=evaluation(1, 0), course=history([1.0]), evaluation="a", **shared)
     voting = {"samples": 7, "config": evaluation(7, 0.7, aggregate="majority"), "evaluation": "b", "conditions": "k=7"}
     finished_run(tmp_path, "none", "1" * 7 + "1111000" + "1000000" + "0" * 7, **voting, **shared)
-    text = write_report(tmp_path, "study")
+    text = write_report(tmp_path, "study").text
     frame = pd.read_csv(tmp_path / "runs" / "study" / "budgets.csv")
     assert list(frame["method"]) == ["none", "none (majority vote)", "ttsv"]
     assert list(frame["tokens"]) == [10, 70, 75]
@@ -86,5 +86,5 @@ def test_methods_and_votes_stand_in_one_table_by_what_they_cost(tmp_path: Path) 
 def test_cells_of_one_way_to_evaluate_need_no_table_of_budgets(tmp_path: Path) -> None:
     finished_run(tmp_path, "none", "0011", config=evaluation(1, 0))
     finished_run(tmp_path, "ttsv", "0111", config=evaluation(1, 0))
-    assert "tokens spent:" not in write_report(tmp_path, "study").replace("*tokens spent*:", "")
+    assert "tokens spent:" not in write_report(tmp_path, "study").text.replace("*tokens spent*:", "")
     assert not (tmp_path / "runs" / "study" / "budgets.csv").exists()

@@ -34,7 +34,7 @@ def run(tmp_path: Path, method: str, verdicts: str, seed: int = 15, **more: Any)
 def test_a_study_without_vectors_has_no_figure(tmp_path: Path) -> None:
     run(tmp_path, "none", "0011")
     assert figures(tmp_path) == {}
-    assert "## Figures" not in write_report(tmp_path, "study")
+    assert "## Figures" not in write_report(tmp_path, "study").text
 
 
 def test_curves_show_every_method_and_where_a_collapse_was_noticed(tmp_path: Path) -> None:

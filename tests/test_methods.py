@@ -1,5 +1,6 @@
 """Each method against what defines it, on a tiny random model."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -352,8 +353,11 @@ def test_random_updates_of_a_file_are_addressed_by_the_initial_vector_too(tmp_pa
 
 def test_a_transformed_prefix_finds_the_vector_of_ttsv_once(tmp_path: Path) -> None:
     adapted(tmp_path, method("shuffled_prefix"), tiny_lm("qwen2"))
-    trained = [path for path in (tmp_path / "adapt").iterdir() if path.name.startswith("ttsv-")]
-    assert len(trained) == 1
+    (trained,) = (path for path in (tmp_path / "adapt").iterdir() if path.name.startswith("ttsv-"))
+    (changed,) = (path for path in (tmp_path / "adapt").iterdir() if path.name.startswith("shuffled-prefix-"))
+    cost, whole = (json.loads((path / "adaptation.json").read_text()) for path in (trained, changed))
+    assert (whole["tokens_rollout"], whole["tokens_loss"]) == (cost["tokens_rollout"], cost["tokens_loss"])
+    assert whole["seconds"] > cost["seconds"] > 0
     assert stages.adapt(Store(tmp_path), method("ttsv"), SETTING, lambda: pytest.fail("computed again"), dict).reused
 
 

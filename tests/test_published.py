@@ -54,8 +54,10 @@ def test_a_run_without_a_vector_is_one_seed_however_often_it_is_recorded(tmp_pat
 
 def test_a_cell_that_was_not_run_is_shown_with_the_command_that_fills_it(tmp_path: Path) -> None:
     experiments = claim(tmp_path, "big,amc23,em,,,60.0,paper,", "big,aime24,ttsv,,,,not_available,")
-    text = write_report(tmp_path, "table_em", experiments)
-    folder = tmp_path / "runs" / "table_em"
+    written = write_report(tmp_path, "table_em", experiments)
+    text, folder = written.text, tmp_path / "runs" / "table_em"
+    assert "2 published numbers, none of them reproduced yet" in written.brief
+    assert "make table-em" not in written.brief
     assert (folder / "published.md").read_text() in text
     lines = [line for line in text.splitlines() if "not run" in line]
     assert len(lines) == 2
@@ -88,7 +90,7 @@ def test_mini_runs_never_meet_a_published_number(tmp_path: Path) -> None:
     run(tmp_path, "none", "1100000000", scale="mini")
     run(tmp_path, "ttsv", "1111100000", scale="mini")
     experiments = claim(tmp_path, "big,amc23,none,,,42.5,paper,", "big,amc23,ttsv,,,65.0,paper,")
-    text = write_report(tmp_path, "table_em", experiments)
+    text = write_report(tmp_path, "table_em", experiments).text
     frame = pd.read_csv(tmp_path / "runs" / "table_em" / "published.csv")
     assert len(frame) == 2
     assert frame[["reproduced", "difference", "seeds"]].isna().all(axis=None)

@@ -28,7 +28,7 @@ def results(tmp_path: Path) -> Path:
 
 
 def test_a_report_is_kept_as_markdown_and_csv(results: Path) -> None:
-    text = write_report(results, "study")
+    text = write_report(results, "study").text
     assert text in (results / "runs" / "study" / "summary.md").read_text()
     frame = pd.read_csv(results / "runs" / "study" / "summary.csv")
     assert list(frame["method"]) == ["none", "ttsv"]
@@ -39,6 +39,17 @@ def test_a_report_is_kept_as_markdown_and_csv(results: Path) -> None:
     assert "Smallest true difference that so many problems show" in text
     assert "too thin" in text
     assert "Left out" not in text
+
+
+def test_a_terminal_shows_what_it_has_room_for_and_says_where_the_rest_is(results: Path) -> None:
+    brief = write_report(results, "study").brief
+    assert brief.startswith("# study\n")
+    table = [line for line in brief.splitlines() if line.startswith("|")]
+    assert "+40.0 (+100 %)" in table[3]
+    assert "Holm p (none)" in table[0]
+    assert "w→r" not in table[0]
+    assert "too thin" in brief
+    assert brief.endswith(f"{results / 'runs' / 'study'}/summary.md (.csv, .tex)")
 
 
 def edit_samples(file: Path) -> Path:
@@ -94,7 +105,7 @@ def record_that_is_a_list(file: Path) -> Path:
 )
 def test_a_damaged_run_is_named_and_left_out(results: Path, damage: Any) -> None:
     place = damage(results / "runs" / "study" / "ttsv-15.json")
-    text = write_report(results, "study")
+    text = write_report(results, "study").text
     left_out = text.partition("## Left out")[2].partition("*half*")[0]
     assert str(place) in left_out
     assert "ttsv" not in text.partition("## Left out")[0]
@@ -104,12 +115,12 @@ def test_a_damaged_run_is_named_and_left_out(results: Path, damage: Any) -> None
 def test_a_study_of_damaged_runs_alone_has_a_report_that_says_so(results: Path) -> None:
     for file in (results / "runs" / "study").glob("*.json"):
         cut_the_record(file)
-    assert write_report(results, "study").count("is not a readable run record") == 2
+    assert write_report(results, "study").text.count("is not a readable run record") == 2
 
 
 def test_runs_of_other_conditions_stand_in_other_tables(results: Path) -> None:
     finished_run(results, "untrained_prefix", "1100001111", prompt="question")
-    text = write_report(results, "study")
+    text = write_report(results, "study").text
     assert text.count("| method") == 2
     assert "gain over untrained" not in text
 
@@ -132,7 +143,7 @@ def test_a_run_stopped_before_grading_is_no_row(results: Path) -> None:
     record = json.loads(file.read_text())
     del record["stages"]["grade"]
     file.write_text(json.dumps(record))
-    assert "ttsv" not in write_report(results, "study").partition("*half*")[0]
+    assert "ttsv" not in write_report(results, "study").text.partition("*half*")[0]
 
 
 def test_a_study_that_is_not_there_is_named_with_those_that_are(

@@ -39,7 +39,7 @@ def test_flips_are_counted_over_every_pair_of_settings(tmp_path: Path) -> None:
     assert list(flips.loc[("dtype float32, batch_size 8", "dtype bfloat16, batch_size 32")]) == [0, 1, 1]
     assert found.flips == 3
     assert found.floor == pytest.approx(100 * 2 * math.sqrt(3) / 10)
-    text = write_report(tmp_path, "study")
+    text = write_report(tmp_path, "study").text
     assert "## Noise floor: ttsv, seed 15" in text
     assert "Up to 3 of 10 verdicts flip (30.0 %), though nothing but the arithmetic differs." in text
     assert f"differ by less than {found.floor:.1f} points" in text
@@ -51,4 +51,4 @@ def test_runs_that_differ_in_more_than_the_arithmetic_are_no_pair(tmp_path: Path
     run(tmp_path, "1111100001", "b", temperature=0.7)
     run(tmp_path, "1111100011", "c", method="ttsv", batch_size=8)
     assert robustness(read_cells(tmp_path / "runs" / "study", tmp_path)[0]) == []
-    assert "Noise floor" not in write_report(tmp_path, "study")
+    assert "Noise floor" not in write_report(tmp_path, "study").text

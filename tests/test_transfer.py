@@ -48,7 +48,7 @@ def by_hand(results: Path) -> dict[tuple[str, str], float]:
 
 
 def test_matrices_are_those_of_the_per_sample_files(results: Path) -> None:
-    text, hand = write_report(results, "transfer"), by_hand(results)
+    text, hand = write_report(results, "transfer").text, by_hand(results)
     frame = pd.read_csv(results / "runs" / "transfer" / "transfer.csv")
     assert len(frame) == 4
     for row in frame.to_dict("records"):
@@ -74,7 +74,10 @@ def test_own_vectors_against_others_is_the_mean_of_paired_differences(results: P
     half = 100 * norm.ppf(0.975) * np.sqrt(sum(d.var(ddof=1) / 10 for d in differences)) / 2
     (found,) = transfers(read_cells(results / "runs" / "transfer", results)[0])
     assert found.own == pytest.approx((centre, centre - half, centre + half))
-    assert f"mean over tasks: {centre:+.1f} points (95 %: {centre - half:+.1f} to" in write_report(results, "transfer")
+    assert (
+        f"mean over tasks: {centre:+.1f} points (95 %: {centre - half:+.1f} to"
+        in write_report(results, "transfer").text
+    )
 
 
 def test_a_missing_pair_is_a_gap_and_not_a_zero(results: Path) -> None:
@@ -82,7 +85,7 @@ def test_a_missing_pair_is_a_gap_and_not_a_zero(results: Path) -> None:
         file.unlink()
     (found,) = transfers(read_cells(results / "runs" / "transfer", results)[0])
     assert pd.isna(found.matrix("accuracy").loc["sums", "gcd"])
-    section = write_report(results, "transfer").partition("## Transfer")[2]
+    section = write_report(results, "transfer").text.partition("## Transfer")[2]
     assert "| sums         | -     | 35.0   |" in section
 
 
@@ -92,7 +95,7 @@ def test_vectors_that_met_only_their_own_task_are_no_transfer(tmp_path: Path) ->
 
 
 def test_the_heat_maps_are_drawn_and_named_mini(results: Path) -> None:
-    text = write_report(results, "transfer")
+    text = write_report(results, "transfer").text
     drawn = results / "runs" / "transfer" / "figures" / "transfer-ttsv-small-mini"
     assert drawn.with_suffix(".png").stat().st_size > 1000
     picture = drawn.with_suffix(".svg").read_text()

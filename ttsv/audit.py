@@ -61,9 +61,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--release", type=Path, required=True, help="folder of the released files, or a clone of their repository"
     )
-    parser.add_argument(
-        "--out", type=Path, default=Path("results/release_audit"), help="where to write (default: %(default)s)"
-    )
+    parser.add_argument("--out", type=Path, default=Path("results/audit"), help="where to write (default: %(default)s)")
     parser.add_argument(
         "--data-dir", type=Path, help="folder with <task>/test.jsonl, for subjects and a check of the golds"
     )

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +23,12 @@ from ttsv.regrade_runs import record_files, regrade, sample
 from ttsv.scoring import ChoiceGrader, Grader, MathVerifyGrader, ReleaseGrader
 from ttsv.scoring.explain import explain
 
-GRADERS: dict[str, type[MathVerifyGrader] | type[ReleaseGrader] | type[ChoiceGrader]] = {
-    "math_verify": MathVerifyGrader,
-    "release": ReleaseGrader,
-    "choice": ChoiceGrader,
+GRADERS: dict[str, Callable[[float | None], Grader]] = {
+    "math_verify": lambda tolerance: MathVerifyGrader(relative_tolerance=tolerance),
+    "release": lambda _: ReleaseGrader(),
+    "choice": lambda _: ChoiceGrader(),
 }
+"""What makes each grader, given the relative tolerance that a task states; only ``math_verify`` takes one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +159,9 @@ def run(arguments: argparse.Namespace) -> str:
     """Carry out the command and return what it prints."""
     if not arguments.path.exists():
         raise UserError(f"cannot read {arguments.path}: there is no such file or folder")
-    grader = GRADERS[arguments.grader]()
     if arguments.path.is_dir() or arguments.path.suffix == ".json":
-        return _run_on_records(arguments, grader)
+        return _run_on_records(arguments, GRADERS[arguments.grader])
+    grader = GRADERS[arguments.grader](None)
     for option in ("gold_key", "completion_key"):
         if getattr(arguments, option) is None:
             raise UserError(f"--{option.replace('_', '-')} is needed for a file of completions")
@@ -171,17 +172,18 @@ def run(arguments: argparse.Namespace) -> str:
     return summary(regrade_file(arguments.path, arguments.gold_key, arguments.completion_key, arguments.out, grader))
 
 
-def _run_on_records(arguments: argparse.Namespace, grader: Grader) -> str:
+def _run_on_records(arguments: argparse.Namespace, make: Callable[[float | None], Grader]) -> str:
     files = record_files(arguments.path)
     if arguments.explain is not None:
         if len(files) > 1:
             raise UserError(
                 f"--explain needs one run; {arguments.path} holds {len(files)}, give one of its .json files"
             )
-        return explain(grader, *sample(files[0], arguments.explain))
+        gold, text, tolerance = sample(files[0], arguments.explain)
+        return explain(make(tolerance), gold, text)
     parts: dict[Path, str] = {}  # the records of one run under several graders become one
     for file in files:
-        new, samples = regrade(file, grader)
+        new, samples = regrade(file, make)
         verdicts = [Verdict(r["correct"], r["answer"], r["flag"], r["why"]) for r in samples.to_dict("records")]
         parts[new] = f"{new}\n{summary(verdicts)}"
     return "\n".join([*parts.values(), "python -m ttsv.report makes the tables again"])

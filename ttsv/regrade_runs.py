@@ -1,6 +1,7 @@
 """Grade finished runs again, as new grading stages beside the old ones: nothing is generated anew and nothing is overwritten."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,16 @@ def record_files(path: Path) -> list[Path]:
     return files
 
 
-def regrade(file: Path, grader: Grader) -> tuple[Path, pd.DataFrame]:
-    """Grade the run of a record under ``grader``; return the new record's file and the graded samples.
+def regrade(file: Path, make: Callable[[float | None], Grader]) -> tuple[Path, pd.DataFrame]:
+    """Grade the run of a record under the grader that ``make`` returns for the tolerance of the run's task.
+
+    Returns the new record's file and the graded samples.
 
     Raises:
         UserError: if the record or one of its stages is unreadable, or the run was not graded before.
     """
     record, results = _read(file)
-    store = Store(results / "stages")
+    store, grader = Store(results / "stages"), make(_tolerance(record))
     generation = open_stage(store.root / record["stages"]["generate"])
     problems = _problems(_samples(store, record), str(record["facts"]["task"]))
     outcome = grade(store, generation, problems, grader, lambda: {"regraded_from": file.name})
@@ -43,8 +46,8 @@ def regrade(file: Path, grader: Grader) -> tuple[Path, pd.DataFrame]:
     return file.with_name(name), pd.read_parquet(outcome.stage.path / SAMPLES)
 
 
-def sample(file: Path, number: int) -> tuple[str, str]:
-    """Return gold and completion of row ``number`` (from 0) of a run.
+def sample(file: Path, number: int) -> tuple[str, str, float | None]:
+    """Return gold and completion of row ``number`` (from 0) of a run, and the tolerance of its task.
 
     Raises:
         UserError: if there is no such row, or the record cannot be read.
@@ -54,7 +57,13 @@ def sample(file: Path, number: int) -> tuple[str, str]:
     if not 0 <= number < len(samples):
         raise UserError(f"{file} has rows 0 to {len(samples) - 1}, not {number}")
     row = samples.iloc[number]
-    return str(row["gold"]), str(row["text"])
+    return str(row["gold"]), str(row["text"]), _tolerance(record)
+
+
+def _tolerance(record: dict[str, Any]) -> float | None:
+    """Return the relative tolerance that the run's task states, None where it states none."""
+    tolerance = record.get("config", {}).get("task", {}).get("relative_tolerance")
+    return None if tolerance is None else float(tolerance)
 
 
 def _read(file: Path) -> tuple[dict[str, Any], Path]:

@@ -1,7 +1,7 @@
 """Frames as Markdown and as LaTeX: numbers as text, blanks for what is absent, and what a text may hold in either."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -34,12 +34,22 @@ _LATEX = str.maketrans(
 
 @dataclass(frozen=True)
 class Section:
-    """One part of a report: a title, a table of texts under their headings, and lines of prose before and after it."""
+    """One part of a report: a title, a table of texts under their headings, and lines of prose before and after it.
+
+    ``brief`` are the headings that a terminal has room for; all of them where there are none.
+    """
 
     title: str
     table: pd.DataFrame
     before: Sequence[str] = field(default_factory=list)
     after: Sequence[str] = field(default_factory=list)
+    brief: Sequence[str] = ()
+
+
+def in_brief(section: Section) -> str:
+    """Return a section for a terminal, as Markdown: only the columns of ``section.brief``, and nothing before the table."""
+    shown = [heading for heading in section.table if not section.brief or heading in section.brief]
+    return markdown(replace(section, table=section.table[shown], before=()))
 
 
 def markdown(section: Section) -> str:
@@ -109,6 +119,21 @@ _COMPARISON = {
     "seconds": "seconds",
     "note": "note",
 }
+
+COMPARISON_BRIEF = (
+    "half",
+    "method",
+    "seed",
+    "accuracy %",
+    "95 % interval",
+    "gain over none",
+    "Holm p (none)",
+    "gain over untrained",
+    "Holm p (untrained)",
+    "truncated %",
+    "mean tokens",
+    "note",
+)
 
 COMPARISON_LEGEND = (
     "*half*: `optimised` are the problems that the vector was optimised on (without labels), `held-out` the others. *95 % interval*: "

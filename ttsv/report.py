@@ -15,11 +15,13 @@ from ttsv.illustrations import illustrate
 from ttsv.published import SOURCES, beside, read_published
 from ttsv.records import UserError
 from ttsv.rendering import (
+    COMPARISON_BRIEF,
     COMPARISON_LEGEND,
     PREAMBLE,
     Section,
     budget_table,
     comparison_table,
+    in_brief,
     latex,
     markdown,
     matrix_table,
@@ -51,11 +53,20 @@ class Report:
             self.frames[name] = frame
 
 
-def write_report(results: Path, study: str, experiments: Path = EXPERIMENTS) -> str:
-    """Write a study's tables and figures into ``<results>/runs/<study>/`` and return the whole report as Markdown.
+@dataclass(frozen=True)
+class Written:
+    """A written report: the whole text of ``summary.md`` below its title, and what of it a terminal has room for."""
 
-    ``summary.md``, ``.csv`` and ``.tex`` always; ``published.*`` where ``<experiments>/<study>/published.csv`` has numbers to compare with;
-    ``transfer.csv``, ``budgets.csv``, ``robustness.csv`` and the page of the control suite where the runs have them; ``figures/``.
+    text: str
+    brief: str
+
+
+def write_report(results: Path, study: str, experiments: Path = EXPERIMENTS) -> Written:
+    """Write a study's tables and figures into ``<results>/runs/<study>/`` and return the report.
+
+    ``summary.md`` and ``.tex`` always, ``summary.csv`` where there are runs; ``published.*`` where ``<experiments>/<study>/published.csv``
+    has numbers to compare with; ``transfer.csv``, ``budgets.csv``, ``robustness.csv`` and the page of the control suite where the runs
+    have them; ``figures/``.
 
     Raises:
         UserError: if the study has no run records and is no claim, or if the claim's published numbers are not readable.
@@ -67,38 +78,62 @@ def write_report(results: Path, study: str, experiments: Path = EXPERIMENTS) -> 
         known = sorted(p.name for p in (results / "runs").glob("*") if p.is_dir())
         raise UserError(f"no graded runs in {folder}; studies there are: {', '.join(known) or 'none yet'}")
     folder.mkdir(parents=True, exist_ok=True)
-    report = Report()
+    report, compared = Report(), [(group, comparison(group)) for group in grouped(cells)]
     if published is not None:
-        table = beside(study, published, cells)
-        report.add([published_section(table)], "published", table)
-        write_atomically(folder / "published.md", markdown(report.sections[0]))
-        write_atomically(folder / "published.tex", PREAMBLE + latex(report.sections[0]))
-    compared = [(group, comparison(group)) for group in grouped(cells)]
+        _add_published(report, beside(study, published, cells), folder)
     report.add([group_section(group, frame) for group, frame in compared], "summary", summary(compared))
     _add_transfers(report, cells)
     _add_budgets(report, cells)
     _add_robustness(report, cells)
-    parts = [markdown(section) for section in report.sections]
     figures = illustrate(cells, folder / "figures")
+    page = write_page(study, cells, folder)
+    remarks = ["## Left out\n\n" + "\n".join(f"- {line}" for line in left_out) + "\n"] if left_out else []
+    parts = [markdown(section) for section in report.sections]
     if figures:
         shown = "\n\n".join(f"![{title}](figures/{path.name}.png)" for path, title in figures)
         parts.append(f"## Figures\n\n{shown}\n")
-    if page := write_page(study, cells, folder):
+    if page:
         parts.append(f"How much of the gain is real, arm by arm: [{page.name}]({page.name})\n")
-    if left_out:
-        parts.append("## Left out\n\n" + "\n".join(f"- {line}" for line in left_out) + "\n")
-    text = "\n".join([*parts, *([COMPARISON_LEGEND] if compared or left_out else [])])
+    text = "\n".join([*parts, *remarks, *([COMPARISON_LEGEND] if compared or left_out else [])])
+    _write(report, text, folder)
+    return Written(text, "\n".join([f"# {study}\n", *_briefly(report), *remarks, _kept(folder, len(figures), page)]))
+
+
+def _write(report: Report, text: str, folder: Path) -> None:
     for name, frame in report.frames.items():
-        write_atomically(folder / f"{name}.csv", frame.to_csv(index=False) if len(frame.columns) else "")
-    write_atomically(folder / "summary.md", f"# {study}\n\n{text}")
+        write_atomically(folder / f"{name}.csv", frame.to_csv(index=False))
+    write_atomically(folder / "summary.md", f"# {folder.name}\n\n{text}")
     write_atomically(folder / "summary.tex", PREAMBLE + "\n".join(latex(section) for section in report.sections))
-    return text
 
 
-def summary(compared: Sequence[tuple[Group, pd.DataFrame]]) -> pd.DataFrame:
-    """Return the comparisons of all groups as one frame, with what each group shares in columns of its own."""
+def _briefly(report: Report) -> list[str]:
+    """Return the sections for a terminal; published numbers of which none is reproduced yet are counted, not listed."""
+    table = report.frames.get("published")
+    if table is None or table["reproduced"].notna().any():
+        return [in_brief(section) for section in report.sections]
+    waiting = (
+        f"{len(table)} published numbers, none of them reproduced yet: they need full scale (commands: published.md).\n"
+    )
+    return [waiting, *(in_brief(section) for section in report.sections[1:])]
+
+
+def _kept(folder: Path, figures: int, page: Path | None) -> str:
+    """Return the line that says where all of it is kept."""
+    drawn = f", {figures} figure{'s' if figures > 1 else ''} in {folder}/figures" if figures else ""
+    return f"All columns and what they mean: {folder}/summary.md (.csv, .tex){f', {page}' if page else ''}{drawn}"
+
+
+def summary(compared: Sequence[tuple[Group, pd.DataFrame]]) -> pd.DataFrame | None:
+    """Return the comparisons of all groups as one frame, with what each group shares in columns of its own; None if there is none."""
     frames = [frame.assign(**{name: group.context[name] for name in SHARED_FACTS}) for group, frame in compared]
-    return pd.concat(frames) if frames else pd.DataFrame()
+    return pd.concat(frames) if frames else None
+
+
+def _add_published(report: Report, table: pd.DataFrame, folder: Path) -> None:
+    section = published_section(table)
+    report.add([section], "published", table)
+    write_atomically(folder / "published.md", markdown(section))
+    write_atomically(folder / "published.tex", PREAMBLE + latex(section))
 
 
 def published_section(table: pd.DataFrame) -> Section:
@@ -109,12 +144,25 @@ def published_section(table: pd.DataFrame) -> Section:
         "Reproduced: full-scale runs of the same model, mean over seeds, its interval clustered by problem with the seeds as given. "
         f"*difference*: points, reproduced - published. Source {explained}."
     ]
-    return Section("Published beside reproduced (full scale)", published_table(table), before)
+    brief = (
+        "model",
+        "task",
+        "method",
+        "adapted on",
+        "setting",
+        "published %",
+        "reproduced %",
+        "95 % interval",
+        "difference",
+        "seeds",
+    )
+    return Section("Published beside reproduced (full scale)", published_table(table), before, brief=brief)
 
 
 def group_section(group: Group, frame: pd.DataFrame) -> Section:
     """Return the section of a group: its comparison, and what the tests show, in words."""
-    return Section(group.title, comparison_table(frame), after=[*filter(None, [resolution(frame)]), *verdicts(frame)])
+    words = [*filter(None, [resolution(frame)]), *verdicts(frame)]
+    return Section(group.title, comparison_table(frame), after=words, brief=COMPARISON_BRIEF)
 
 
 def _add_transfers(report: Report, cells: Sequence[Cell]) -> None:
@@ -182,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     claims = {path.parent.name for path in chosen.experiments.glob("*/published.csv")}
     try:
         for study in chosen.study or sorted(run | claims) or [""]:
-            print(write_report(chosen.results, study, chosen.experiments))
+            print(write_report(chosen.results, study, chosen.experiments).brief, end="\n\n")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -30,6 +30,9 @@ ACTIVATIONS_VERSION = 1
 """Raised whenever a change of the code may change what its stage computes, so that no older result is reused."""
 
 ADAPTATION = "adaptation.json"
+SPENT = ("seconds", "tokens_rollout", "tokens_loss")
+"""What an adaptation cost, that of the one it started from included."""
+
 HISTORY = "history.jsonl"
 PROMPTS = "prompts.jsonl"
 DRIFT = "drift.parquet"
@@ -45,9 +48,10 @@ def adapt(
     """
 
     def compute(work: Path) -> None:
-        source = None
+        source, spent = None, dict.fromkeys(SPENT, 0)
         if method.of is not None:
-            source = read_adaptation(adapt(store, method.of, setting, load, provenance).stage.path)
+            found_before = adapt(store, method.of, setting, load, provenance).stage.path
+            source, spent = read_adaptation(found_before), json.loads((found_before / ADAPTATION).read_text())
         began, loading = time.perf_counter(), 0.0
 
         def timed_load() -> LanguageModel:
@@ -62,12 +66,15 @@ def adapt(
             found.adaptation.save(work / found.adaptation.FILE)
         write_rows(work / HISTORY, found.history)
         measured = sum(row["seconds_rollout"] + row["seconds_loss"] for row in found.history)
-        record = {
-            "kind": None if found.adaptation is None else type(found.adaptation).__name__,
-            "note": found.note,
+        own = {
             "seconds": measured or time.perf_counter() - began - loading,
             "tokens_rollout": sum(row["response_tokens"] for row in found.history),
             "tokens_loss": sum(row["response_tokens"] + row["prompt_tokens"] for row in found.history),
+        }
+        record = {
+            "kind": None if found.adaptation is None else type(found.adaptation).__name__,
+            "note": found.note,
+            **{name: own[name] + spent[name] for name in SPENT},
             "prompts": len(setting.prompts),
             **found.details,
         }

@@ -129,6 +129,6 @@ class TableAfterSweep(Callback):
     def _print(self, config: DictConfig) -> None:
         results, study = Path(config.results_dir), str(config.study)
         if list((results / "runs" / study).glob("*.json")):
-            print(f"\n{write_report(results, study)}\nKept as {results / 'runs' / study}/summary.md and summary.csv")
+            print(f"\n{write_report(results, study).brief}")
             with contextlib.suppress(UserError):  # each of the cells was refused for it before
                 component(config.tracking, "tracking").study(results / "runs" / study)

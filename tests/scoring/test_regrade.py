@@ -172,6 +172,13 @@ def test_a_finished_run_is_graded_again_beside_its_old_grades(study: Path, capsy
     assert list(samples["correct"]) == [False, True]
 
 
+def test_a_run_is_graded_again_with_the_tolerance_of_its_task(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = study / "run-00000000.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "config": {"task": {"relative_tolerance": 0.995}}}))
+    assert main([str(study)]) == 0
+    assert "2/2 = 100.0 %" in capsys.readouterr().out  # 0.25 lies within that of 25
+
+
 def test_records_of_one_run_under_several_graders_become_one(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(study), "--grader", "release"]) == 0
     capsys.readouterr()

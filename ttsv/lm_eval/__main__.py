@@ -28,7 +28,10 @@ def main() -> int:
             arguments.include_path = [str(TASK_CONFIGS), *([arguments.include_path] if arguments.include_path else [])]
         with downloaded_code_refused():
             cli.execute(arguments)
-    except UserError as error:
+    except (
+        UserError,
+        ValueError,
+    ) as error:  # lm-eval's own refusals (an unknown task, a missing argument) are ValueErrors
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
