@@ -103,7 +103,8 @@ class JoblibLauncher(CellLauncher):
         """Yield the jobs as they end; a worker that was lost is replaced."""
         if self.n_jobs < 1:
             raise UserError(f"hydra.launcher.n_jobs={self.n_jobs} is out of range; expected at least 1")
-        left, running, idle = list(reversed(jobs)), {}, []
+        left, idle = list(reversed(jobs)), list[Any]()
+        running: dict[Any, tuple[Any, Job]] = {}
         try:
             while left or running:
                 while left and len(running) < self.n_jobs:

@@ -5,7 +5,6 @@ import json
 import logging
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,20 +15,27 @@ from ttsv import preflight, stages
 from ttsv.adaptations import HiddenShift
 from ttsv.cell import Cell
 from ttsv.cost import MEAN_PROMPT_TOKENS, answers_of
-from ttsv.engines.base import Decoding, Request, refuse_unsupported
+from ttsv.engines.base import refuse_unsupported
 from ttsv.grading import grade
 from ttsv.lm_eval.harness import lm_eval
 from ttsv.lm_eval.task import LMEvalTask, refuse_kind
-from ttsv.methods.base import Setting
-from ttsv.models import LanguageModel, Source, open_source, resolve_device, resolve_dtype
+from ttsv.models import LanguageModel, Source, open_source, resolve_device
+from ttsv.prepared import (
+    Prepared,
+    asked_by,
+    assemble,
+    data_dir,
+    dtypes_on,
+    generation_of,
+    model_key,
+    prompts_key,
+    record_file,
+    setting_of,
+)
 from ttsv.prompts import ChatTemplate, render_prompts
-from ttsv.provenance import collect
 from ttsv.records import Problem, Prompt, UserError
 from ttsv.rereading import reread
-from ttsv.store import Outcome, Stage, Store, digest, record_name, slug, write_atomically
-from ttsv.tasks import halves, subset
-from ttsv.tasks.base import Loaded
-from ttsv.weights import ModelConfig
+from ttsv.store import Outcome, Stage, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -57,36 +63,6 @@ def run_cell(cell: Cell) -> Path:
     return _record(prepared, outcomes)
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A cell with everything that its stages need, before any weights are loaded. ``dtypes`` are those of adapt and generate."""
-
-    cell: Cell
-    device: torch.device
-    dtypes: tuple[torch.dtype, torch.dtype]
-    loaded: Loaded
-    problems: list[Problem]
-    adapted_on: frozenset[str]
-    source: Source
-    prompts: list[Prompt]
-    adapt_prompts: list[Prompt]
-    store: Store
-
-    @property
-    def engine_key(self) -> dict[str, Any]:
-        """What identifies the engine in a stage's key."""
-        return {"name": self.cell.names["engine"], **self.cell.plain["engine"], "device": self.device.type}
-
-    def provenance(self) -> dict[str, Any]:
-        """Return what a stage's result was made with."""
-        return {
-            **collect(self.device),
-            "task": dict(self.loaded.provenance),
-            "model": _model_record(self.cell.model, self.source),
-            "seeds": self.cell.plain["seeds"],
-        }
-
-
 def prepare(cell: Cell) -> Prepared:
     """Find problems and weights, say what the cell will use and need, and render the prompts.
 
@@ -95,8 +71,8 @@ def prepare(cell: Cell) -> Prepared:
     """
     device = resolve_device(cell.plain["device"])
     dtypes = dtypes_on(cell, device)
-    refuse(cell)
-    _require(cell, _data_dir(cell))
+    _refuse(cell)
+    _require(cell, data_dir(cell))
     asked = asked_by(cell)
     _announce(cell, device, dtypes, len(asked.adapted_on), len(asked.problems))
     source, options = _source(cell.model), cell.optimization
@@ -107,59 +83,7 @@ def prepare(cell: Cell) -> Prepared:
     return assemble(cell, device, dtypes, asked, source, render)
 
 
-@dataclass(frozen=True)
-class Asked:
-    """The problems of a cell, those among which it adapts, and the ids of those that it adapts on."""
-
-    loaded: Loaded
-    problems: list[Problem]
-    candidates: list[Problem]
-    adapted_on: frozenset[str]
-
-
-def asked_by(cell: Cell) -> Asked:
-    """Read a cell's problems, its subset and half of them; raises what its tasks raise."""
-    plain, data_dir = cell.plain, _data_dir(cell)
-    loaded = cell.task.read(data_dir)
-    problems = subset(loaded.problems, plain["limit"], plain["limit_seed"])
-    elsewhere = cell.adapt_task.read(data_dir).problems if cell.adapt_task else None
-    candidates = problems if elsewhere is None else subset(elsewhere, plain["limit"], plain["limit_seed"])
-    chosen = adaptation_problems(candidates, plain["adapt_on"], plain["split_seed"])
-    return Asked(loaded, problems, candidates, chosen)
-
-
-def dtypes_on(cell: Cell, device: torch.device) -> tuple[torch.dtype, torch.dtype]:
-    """Return the dtypes of optimisation and evaluation on a device."""
-    names = cell.plain["recipe"]["dtype"]
-    return resolve_dtype(names["adapt"], device), resolve_dtype(names["evaluate"], device)
-
-
-def assemble(
-    cell: Cell,
-    device: torch.device,
-    dtypes: tuple[torch.dtype, torch.dtype],
-    asked: Asked,
-    source: Source,
-    render: Callable[[list[Problem]], list[Prompt]],
-) -> Prepared:
-    """Put together what the stages need; ``render`` makes prompts of problems."""
-    prompts = render(asked.problems)
-    among = prompts if asked.candidates is asked.problems else render(asked.candidates)
-    return Prepared(
-        cell,
-        device,
-        dtypes,
-        asked.loaded,
-        asked.problems,
-        frozenset() if cell.adapt_task else asked.adapted_on,
-        source,
-        prompts,
-        [p for p in among if p.problem_id in asked.adapted_on],
-        Store(Path(cell.plain["results_dir"]) / "stages"),
-    )
-
-
-def refuse(cell: Cell) -> None:
+def _refuse(cell: Cell) -> None:
     """Refuse choices that do not go together, by the config alone."""
     refuse_unsupported(cell.engine, cell.method.kind)
     if isinstance(cell.task, LMEvalTask):
@@ -172,52 +96,6 @@ def refuse(cell: Cell) -> None:
         raise UserError(
             f"model.thinking=false has no effect with prompt={cell.names['prompt']}, whose text is fixed; use prompt=chat or few_shot"
         )
-
-
-def _data_dir(cell: Cell) -> Path | None:
-    return Path(cell.plain["data_dir"]).expanduser() if cell.plain["data_dir"] else None
-
-
-def adaptation_problems(problems: list[Problem], adapt_on: str, seed: int) -> frozenset[str]:
-    """Return the ids of the problems that a vector is optimised on."""
-    if adapt_on == "all":
-        return frozenset(p.id for p in problems)
-    return halves(problems, seed)[0 if adapt_on == "first_half" else 1]
-
-
-def setting_of(prepared: Prepared) -> Setting:
-    """Return what a cell's method is told."""
-    cell = prepared.cell
-    return Setting(
-        cell.optimization,
-        cell.seeds,
-        prepared.adapt_prompts,
-        _model_key(cell.model, prepared.source, prepared.dtypes[0]),
-        _prompts_key(prepared.adapt_prompts),
-        cell.engine,
-        prepared.engine_key,
-        cell.plain["checkpoint_every"],
-    )
-
-
-def generation_of(prepared: Prepared) -> tuple[str, list[Request], Decoding, dict[str, Any]]:
-    """Return what, besides the adaptation, decides a cell's completions: label, requests, decoding rules, and the rest of the key."""
-    cell = prepared.cell
-    keys = {
-        "model": _model_key(cell.model, prepared.source, prepared.dtypes[1]),
-        "prompts": _prompts_key(prepared.prompts),
-        "engine": prepared.engine_key,
-    }
-    decoding = cell.evaluation.resolved(prepared.source.generation_config)
-    return f"{cell.method.name}-{cell.names['task']}", cell.evaluation.requests(prepared.prompts), decoding, keys
-
-
-def record_file(prepared: Prepared) -> Path:
-    """Return where the record of a finished cell lies."""
-    cell = prepared.cell
-    facts = cell.facts(prepared.problems, prepared.source.fingerprint, prepared.device)
-    label = slug("-".join([facts["model"], facts["task"], facts["method"], f"seed{facts['seed']}"]))
-    return Path(cell.plain["results_dir"]) / "runs" / cell.study / record_name(label, facts)
 
 
 def _adapt(prepared: Prepared) -> Outcome:
@@ -233,8 +111,8 @@ def _activations(prepared: Prepared, adapted: Outcome) -> Outcome:
         prepared.prompts,
         stages.read_adaptation(adapted.stage.path, cell.plain["at_update"]),
         {
-            "model": _model_key(cell.model, prepared.source, prepared.dtypes[1]),
-            "prompts": _prompts_key(prepared.prompts),
+            "model": model_key(cell.model, prepared.source, prepared.dtypes[1]),
+            "prompts": prompts_key(prepared.prompts),
         },
         _loader(prepared, 1),
         prepared.provenance,
@@ -251,13 +129,13 @@ def _lm_eval(prepared: Prepared, task: LMEvalTask, adapted: Outcome) -> Outcome:
         prepared.problems,
         stages.read_adaptation(adapted.stage.path, cell.plain["at_update"]),
         {
-            "model": _model_key(cell.model, prepared.source, prepared.dtypes[1]),
+            "model": model_key(cell.model, prepared.source, prepared.dtypes[1]),
             "device": prepared.device.type,
             "content": prepared.loaded.provenance["content"],
         },
         _loader(prepared, 1),
         prepared.provenance,
-        _data_dir(cell),
+        data_dir(cell),
         cell.evaluation.decoding.batch_size,
         cell.plain["seeds"]["evaluation"],
     )
@@ -323,12 +201,12 @@ def _older_stages(file: Path, record: dict[str, Any]) -> dict[str, str]:
     return older
 
 
-def _require(cell: Cell, data_dir: Path | None) -> None:
+def _require(cell: Cell, folder: Path | None) -> None:
     """Refuse a cell whose problems or weights are not to be had, naming all that is missing at once, before anything is loaded."""
     missing = []
     try:
         for task in filter(None, (cell.task, cell.adapt_task)):
-            log.info("problems of %s: %s", task.name, task.availability(data_dir))
+            log.info("problems of %s: %s", task.name, task.availability(folder))
     except UserError as error:
         missing = [str(error), preflight.weights(cell.model).missing]
     if any(missing):
@@ -369,27 +247,3 @@ def _loader(prepared: Prepared, stage: int) -> Callable[[], LanguageModel]:
         return _held[wanted]
 
     return load
-
-
-def _model_key(config: ModelConfig, source: Source, dtype: torch.dtype) -> dict[str, Any]:
-    return {
-        "fingerprint": source.fingerprint,
-        "end_tokens": list(config.end_tokens),
-        "attention": config.attn_implementation,
-        "dtype": str(dtype).removeprefix("torch."),
-    }
-
-
-def _model_record(config: ModelConfig, source: Source) -> dict[str, Any]:
-    revision = source.folder.name if config.id else config.revision
-    return {
-        "name": config.name,
-        "id": config.id,
-        "package": config.package,
-        "revision": revision,
-        "fingerprint": source.fingerprint,
-    }
-
-
-def _prompts_key(prompts: list[Prompt]) -> str:
-    return digest([[p.problem_id, p.token_ids] for p in prompts])

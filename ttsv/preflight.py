@@ -9,8 +9,8 @@ import torch
 from huggingface_hub.constants import HF_HUB_CACHE
 from transformers import AutoConfig
 
-from ttsv.cost import Answers, Seconds, Work, dimensions_of, memory, seconds, shape
-from ttsv.machine import measure
+from ttsv.cost import Answers, Seconds, Shape, Work, dimensions_of, memory, seconds, shape
+from ttsv.machine import Machine, measure
 from ttsv.records import UserError
 from ttsv.weights import Dimensions, ModelConfig, download_size, find, parameter_count
 
@@ -70,41 +70,46 @@ def check(
     found = weights(model)
     machine = measure(device, dtypes[1])
     size = f"{found.parameters / 1e9:.2f} billion parameters, " if found.parameters else ""
+    optimised = (
+        f"{count(work.rollout_tokens)} rollout, {count(work.loss_tokens)} loss ({plural(work.updates, 'update')}), "
+    )
     lines = [
         f"model      {model.name}: {size}{found.where}",
         f"device     {device} ({psutil.cpu_count(logical=False) or psutil.cpu_count()} cores), "
         f"optimise in {_name(dtypes[0])}, evaluate in {_name(dtypes[1])}; "
         f"measured {machine.flops / 1e9:,.0f} GFLOP/s, {machine.bandwidth / 1e9:.0f} GB/s",
         f"problems   {problems}" + (f", of which {adapted_on} to optimise on" if work.updates else ""),
-        "tokens     at most "
-        + (
-            f"{count(work.rollout_tokens)} rollout, {count(work.loss_tokens)} loss ({plural(work.updates, 'update')}), "
-            if work.updates
-            else ""
-        )
-        + f"{count(answers.tokens)} evaluation",
+        f"tokens     at most {optimised if work.updates else ''}{count(answers.tokens)} evaluation",
     ]
     missing = [found.missing] if found.missing else []
     if found.parameters:
-        models = tuple(shape(found.parameters, found.sizes, element_size(dtype)) for dtype in dtypes)
-        time = duration(seconds(work, answers, (models[0], models[1]), machine))
-        need = memory(work, answers, (models[0], models[1]))
+        adapting, evaluating = (shape(found.parameters, found.sizes, element_size(dtype)) for dtype in dtypes)
+        time = duration(seconds(work, answers, (adapting, evaluating), machine))
+        need = memory(work, answers, (adapting, evaluating))
+        free = f"{'about' if found.sizes else 'at least'} {gib(need)}, {gib(machine.memory)} are free"
         lines.append(f"time       at most about {time} for this cell, within a factor of 2; what is finished is reused")
-        lines.append(f"memory     {'about' if found.sizes else 'at least'} {gib(need)}, {gib(machine.memory)} are free")
-        held = max(found.parameters * models[0].element * work.device_copies, found.parameters * models[1].element)
-        if held > machine.memory:
-            missing.append(
-                f"the weights of {model.name} alone need {gib(held)} in {_name(dtypes[0])}, {gib(machine.memory)} are free on {device}. "
-                f"Use a machine with more memory, or a smaller model (model=qwen2_5_math_1_5b, model=smollm2_135m)"
-            )
-        elif found.parameters * work.host_bytes > (free := psutil.virtual_memory().available):
-            missing.append(
-                f"this method holds {work.host_bytes} bytes a parameter in the host's memory, {gib(found.parameters * work.host_bytes)}, and "
-                f"{gib(free)} are free. Use method=em_lora, a smaller model, or a machine with more memory"
-            )
-        elif need > machine.memory:
+        lines.append(f"memory     {free}")
+        short = _too_little_memory(model, work, adapting, machine)
+        missing += [short] if short else []
+        if need > machine.memory and not short:
             lines.append(f"           that may not fit; if so, lower {MEMORY_OPTIONS}")
     return Report(tuple(lines), "\n".join(missing) or None)
+
+
+def _too_little_memory(model: ModelConfig, work: Work, weights: Shape, machine: Machine) -> str | None:
+    """Say what cannot fit in any case, and what to do."""
+    held, host = weights.parameters * weights.element * work.device_copies, weights.parameters * work.host_bytes
+    if held > machine.memory:
+        return (
+            f"the weights of {model.name} alone need {gib(held)}, {gib(machine.memory)} are free on {machine.device}. "
+            f"Use a machine with more memory, or a smaller model (model=qwen2_5_math_1_5b, model=smollm2_135m)"
+        )
+    if host > (free := psutil.virtual_memory().available):
+        return (
+            f"this method holds {work.host_bytes} bytes a parameter in the host's memory, {gib(host)}, and {gib(free)} are free. "
+            "Use method=em_lora, a smaller model, or a machine with more memory"
+        )
+    return None
 
 
 def read_dimensions(model: ModelConfig, folder: Path) -> Dimensions:

@@ -102,7 +102,7 @@ def find(config: ModelConfig) -> Path | None:
 
 
 def at_hand(config: ModelConfig) -> Path | None:
-    """Return the folder that :func:`fetch` would return without downloading or converting anything, or None; raises what :func:`find` does."""
+    """Return the folder that :func:`fetch` would return, if it needs no download or conversion; see :func:`find` for what is raised."""
     found = find(config)
     if found is None or found.is_dir():
         return found
