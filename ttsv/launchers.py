@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 import psutil
+from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
@@ -215,6 +216,9 @@ def register() -> None:
     package = sys.modules.setdefault("hydra_plugins", ModuleType("hydra_plugins"))
     package.__path__ = getattr(package, "__path__", [])
     sys.modules[NAMESPACE] = sys.modules[__name__]
+    # The config of Hydra's own plugin of the same name, where that is installed, would be merged into ours.
+    for name in ("joblib", "ray", "submitit_slurm", "submitit_local"):
+        ConfigStore.instance().repo.get("hydra", {}).get("launcher", {}).pop(f"{name}.yaml", None)
     for launcher in (JoblibLauncher, RayLauncher, SubmititLauncher):
         launcher.__module__ = NAMESPACE
         plugins.register(launcher)

@@ -12,7 +12,7 @@ from transformers import AutoConfig
 from ttsv.cost import Answers, Seconds, Shape, Work, dimensions_of, memory, seconds, shape
 from ttsv.machine import Machine, measure
 from ttsv.records import UserError
-from ttsv.weights import Dimensions, ModelConfig, download_size, find, parameter_count
+from ttsv.weights import Dimensions, ModelConfig, at_hand, download_size, find, parameter_count
 
 MEMORY_OPTIONS = (
     "recipe.evaluation.decoding.batch_size or recipe.optimization.micro_batch_size; with recipe=paper, batch_size and shard_size "
@@ -41,11 +41,11 @@ class Report:
 def weights(config: ModelConfig) -> Weights:
     """Look for a model's weights without downloading them."""
     try:
-        found = find(config)
-        if found is not None:
-            if found.is_dir():
-                return Weights("on disk", parameter_count(found), read_dimensions(config, found))
-            return Weights("on disk", config.parameters, config.dimensions)
+        if find(config) is not None:
+            folder = at_hand(config)
+            if folder is None:
+                return Weights("on disk", config.parameters, config.dimensions)
+            return Weights("on disk", parameter_count(folder), read_dimensions(config, folder))
         size = download_size(config)
     except UserError as error:
         return Weights("not at hand", config.parameters, config.dimensions, missing=str(error))

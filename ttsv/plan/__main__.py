@@ -18,6 +18,7 @@ from ttsv.plan.expansion import Refused, expand
 from ttsv.plan.measured import Factors, factors
 from ttsv.plan.page import lines, page
 from ttsv.plan.steps import Planned, plan_cell
+from ttsv.preflight import plural
 from ttsv.prepared import dtypes_on
 from ttsv.provenance import hardware
 from ttsv.records import UserError
@@ -104,11 +105,9 @@ def told(machine: Machine, measurements: int) -> str:
     """Return what the estimate rests on, in words."""
     rates = f"{machine.flops / 1e12:,.3g} TFLOP/s and {machine.bandwidth / 1e9:,.0f} GB/s"
     stated = f"{DECODING_SHARE:.0%} of them for decoding, {LOSS_SHARE:.0%} for the rest"
-    basis = (
-        f"corrected by {measurements} measurements in finished stages of the model on such a device"
-        if measurements
-        else "nothing measured yet"
-    )
+    basis = "nothing measured yet"
+    if measurements:
+        basis = f"corrected by {plural(measurements, 'measurement')} in finished stages of the model on such a device"
     return (
         f"On {machine.name or machine.device}: {rates}, {stated}; {basis}. One cell after another, every response running to its cap; "
         "loading and grading are left out."
