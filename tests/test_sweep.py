@@ -52,7 +52,12 @@ def test_a_lost_worker_loses_its_cell_alone_and_all_failures_are_named_at_the_en
 ) -> None:
     if launcher in PACKAGES and not find_spec(PACKAGES[launcher]):
         pytest.skip(f"{PACKAGES[launcher]} is not installed; it belongs to an extra")
-    words = [*words_for(tmp_path), "method=lost,none,released_vector", "vector=/nowhere.pt", f"hydra/launcher={launcher}"]
+    words = [
+        *words_for(tmp_path),
+        "method=lost,none,released_vector",
+        "vector=/nowhere.pt",
+        f"hydra/launcher={launcher}",
+    ]
     if launcher == "joblib":
         words += ["seed=15,16", "hydra.launcher.n_jobs=1"]  # the one worker is lost twice, and replaced
     if launcher == "ray":
