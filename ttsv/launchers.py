@@ -205,7 +205,7 @@ def _imported(package: str, extra: str) -> Any:
         return __import__(package)
     except ImportError as error:
         raise UserError(
-            f"this launcher needs the package {package}, which is not installed: pip install 'ttsv[{extra}]'"
+            f"this launcher needs the package {package}, the extra ttsv[{extra}]: uv pip install -c requirements.lock {package}"
         ) from error
 
 
