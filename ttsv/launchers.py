@@ -1,6 +1,6 @@
 """Hydra launchers that give a sweep's cells to other processes: on this machine (joblib), on Ray, on Slurm (submitit).
 
-They take the settings of Hydra's own plugins of these names, which are not used because with them the first worker that is lost ends the
+Hydra's own plugins of these names, whose settings these have, are not used, because with them the first worker that is lost ends the
 sweep. Here it loses its cell, which is named at the end. The working directory and the results folder have to be visible to every worker.
 """
 
