@@ -118,7 +118,7 @@ format: .venv/ready ## let ruff mend style
 	$(BIN)/ruff format .
 
 lock: .venv/ready ## resolve the dependencies again into requirements.lock
-	$(BIN)/uv pip compile --python-version 3.11 --universal --generate-hashes --no-emit-index-url --all-extras --no-header --quiet pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --python-version 3.11 --universal --generate-hashes --no-emit-index-url --extra embedded --extra slurm --extra dev --no-header --quiet pyproject.toml -o requirements.lock
 
 clean: ## remove results/stages and results/runs (asks first)
 	@read -p "delete results/stages and results/runs? [y/N] " answer && [ "$$answer" = y ] && rm -rf results/stages results/runs

@@ -7,8 +7,10 @@ import pytest
 import torch
 from tiny_models import evaluation, recipe, save_folder, tiny_model
 
-from ttsv import preflight
-from ttsv.preflight import MEAN_PROMPT_TOKENS, Machine, Report, amount, check, hours, memory_needed
+from ttsv import machine, preflight
+from ttsv.cost import MEAN_PROMPT_TOKENS, Work, answers_of, work_of
+from ttsv.machine import Machine
+from ttsv.preflight import Report, check
 from ttsv.provenance import collect, redact
 from ttsv.weights import ModelConfig
 
@@ -16,43 +18,19 @@ CPU = torch.device("cpu")
 FP32 = (torch.float32, torch.float32)
 
 
-def checked(folder: Path, memory: int = 2**40) -> Report:
+def checked(folder: Path, memory: int = 2**40, work: Work | None = None) -> Report:
+    work = work or work_of(recipe("paper"), 30, MEAN_PROMPT_TOKENS, 3)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(preflight, "measure", lambda *args: Machine(CPU, 1e12, 1e10, memory))
-        return check(ModelConfig("tiny", path=str(folder)), CPU, FP32, recipe("paper"), evaluation("paper"), 30, 30)
-
-
-def test_tokens_are_counted_at_their_most() -> None:
-    paper = recipe("paper", length=20)
-    work = amount(paper, evaluation("paper"), 30, 30)
-    assert work.updates == 40
-    assert work.rollout_tokens == 40 * 16 * 6
-    assert work.loss_tokens == 40 * 16 * (20 + MEAN_PROMPT_TOKENS + 6)
-    assert work.evaluation_tokens == 30 * 3072
-    assert work.evaluation_steps == 3072
-    assert amount(None, evaluation("paper"), 30, 30).updates == 0
-
-
-def test_time_is_bound_by_the_slower_of_arithmetic_and_reading() -> None:
-    work = amount(None, evaluation("paper"), 30, 30)
-    by_reading = hours(work, 1e9, 2, Machine(CPU, 1e30, 1e9, 0))
-    assert by_reading == pytest.approx(3072 * 1e9 * 2 / 1e9 / 3600)
-    by_arithmetic = hours(work, 1e9, 2, Machine(CPU, 1e12, 1e30, 0))
-    assert by_arithmetic == pytest.approx(30 * 3072 * 2 * 1e9 / 1e12 / 3600)
-
-
-def test_memory_holds_the_weights_and_the_larger_of_cache_and_loss() -> None:
-    config, options = tiny_model().config, recipe("paper")
-    weights_alone = 1e6 * 4
-    without = memory_needed(config, 1e6, 4, None, evaluation("paper"))
-    assert without == weights_alone + 64 * (MEAN_PROMPT_TOKENS + 3072) * 2 * 2 * 2 * 8 * 4
-    assert memory_needed(config, 1e6, 4, options, evaluation("paper")) >= without
+        answers = answers_of(evaluation("paper"), 30, MEAN_PROMPT_TOKENS)
+        return check(ModelConfig("tiny", path=str(folder)), CPU, FP32, work, answers, 30, 30)
 
 
 def test_a_model_that_fits_is_described_and_nothing_is_missing(tmp_path: Path) -> None:
     report = checked(save_folder(tmp_path / "m"))
     assert report.missing is None
     text = "\n".join(report.lines)
+    assert "about 1 minute for this cell" in text
     for words in ("on disk", "40 updates", "problems   30, of which 30 to optimise on", "float32", "free"):
         assert words in text
 
@@ -78,10 +56,10 @@ def test_a_missing_model_is_missing_and_not_an_exception(tmp_path: Path) -> None
 
 
 def test_the_machine_is_measured_in_plausible_numbers() -> None:
-    machine = preflight.measure(CPU, torch.float32)
-    assert 1e8 < machine.flops < 1e15
-    assert 1e8 < machine.bandwidth < 1e13
-    assert 0 < machine.memory <= psutil.virtual_memory().total
+    measured = machine.measure(CPU, torch.float32)
+    assert 1e8 < measured.flops < 1e15
+    assert 1e8 < measured.bandwidth < 1e13
+    assert 0 < measured.memory <= psutil.virtual_memory().total
 
 
 @pytest.mark.parametrize(
@@ -110,8 +88,13 @@ def test_a_method_that_moves_the_weights_is_refused_where_the_host_cannot_hold_i
     folder = save_folder(tmp_path / "model")
     count = sum(p.numel() for p in tiny_model().parameters())
     memory = psutil.virtual_memory().available
-    arguments = (ModelConfig("tiny", path=str(folder)), CPU, FP32, recipe("paper"), evaluation("paper"), 30, 30)
-    assert check(*arguments, 24).missing is None
-    found = check(*arguments, memory // count + memory // count // 2).missing
+    assert checked(folder, work=Work(host_bytes=24)).missing is None
+    found = checked(folder, work=Work(host_bytes=memory // count + memory // count // 2)).missing
     assert found is not None
     assert "Use method=em_lora" in found
+
+
+def test_a_method_that_optimises_nothing_is_not_said_to(tmp_path: Path) -> None:
+    lines = checked(save_folder(tmp_path / "m"), work=Work()).lines
+    assert "problems   30" in lines
+    assert not any("update" in line or "rollout" in line for line in lines)

@@ -271,8 +271,9 @@ def test_a_cell_that_fails_in_the_middle_of_a_sweep_is_named_and_the_rest_goes_o
     done = invoke("-m", *setting(tmp_path), "method=none,released_vector,ttsv", "vector=/nowhere.pt")
     assert done.code == 2
     assert {m for m, _ in records(tmp_path / "results")} == {"none", "ttsv"}
-    assert "1 cells failed" in done.err
-    assert re.search(r"method=released_vector.*no vector at /nowhere.pt", done.err)
+    assert "1 cell failed" in done.err
+    assert re.search(r"error: method=released_vector.*: no vector at /nowhere.pt", done.err)
+    assert re.search(r"tries again:\n  no vector at /nowhere.pt.*\n    method=released_vector", done.err)
 
 
 def test_an_unforeseen_error_in_one_cell_leaves_the_others_and_the_list(
@@ -287,7 +288,7 @@ def test_an_unforeseen_error_in_one_cell_leaves_the_others_and_the_list(
     done = invoke("-m", *setting(tmp_path), "method=none,untrained_prefix")
     assert done.code == 2
     assert {m for m, _ in records(tmp_path / "results")} == {"untrained_prefix"}
-    assert "1 cells failed" in done.err
+    assert "1 cell failed" in done.err
     assert "RuntimeError: CUDA error: something" in done.err
     assert "untrained_prefix" in done.out
 

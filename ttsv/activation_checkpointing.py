@@ -7,21 +7,20 @@ from typing import Literal
 
 import torch
 from torch.utils.checkpoint import checkpoint
-from transformers import PretrainedConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from ttsv.models import LanguageModel
+from ttsv.models import LanguageModel, dimensions_of
 from ttsv.records import UserError
+from ttsv.weights import Dimensions
 
 ROOM = 0.5
 """The share of the card's free memory that kept activations may take; the rest is for logits and their gradients."""
 
 
-def kept_bytes(config: PretrainedConfig, element: int, *, checkpointed: bool) -> float:
+def kept_bytes(sizes: Dimensions, element: int, *, checkpointed: bool) -> float:
     """Return roughly how many bytes a token's activations take, in elements of so many bytes: of all layers, or inputs and one layer."""
-    text = config.get_text_config()
-    of_layer = 8 * text.hidden_size + 3 * text.intermediate_size
-    elements = text.num_hidden_layers * (text.hidden_size if checkpointed else of_layer) + checkpointed * of_layer
+    of_layer = 8 * sizes.hidden_size + 3 * sizes.intermediate_size
+    elements = sizes.num_hidden_layers * (sizes.hidden_size if checkpointed else of_layer) + checkpointed * of_layer
     return float(elements * element)
 
 
@@ -55,4 +54,7 @@ def _is_tight(lm: LanguageModel, tokens: int) -> bool:
         return False
     free = torch.cuda.mem_get_info(lm.device)[0]
     free += torch.cuda.memory_reserved(lm.device) - torch.cuda.memory_allocated(lm.device)
-    return tokens * kept_bytes(lm.model.config, lm.token_embeddings.element_size(), checkpointed=False) > ROOM * free
+    return (
+        tokens * kept_bytes(dimensions_of(lm.model.config), lm.token_embeddings.element_size(), checkpointed=False)
+        > ROOM * free
+    )

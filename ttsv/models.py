@@ -16,6 +16,7 @@ from transformers import (
     AutoTokenizer,
     DynamicCache,
     GenerationConfig,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -23,7 +24,7 @@ from transformers.cache_utils import DynamicLayer
 
 from ttsv import ranks
 from ttsv.records import UserError
-from ttsv.weights import ModelConfig, fetch, fingerprint
+from ttsv.weights import Dimensions, ModelConfig, fetch, fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -252,6 +253,21 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     if name not in DTYPES:
         raise UserError(f"dtype={name!r} is unknown; expected auto, {', '.join(DTYPES)}")
     return DTYPES[name]
+
+
+def dimensions_of(config: PretrainedConfig) -> Dimensions:
+    """Return a model's sizes from its config."""
+    text = config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    return Dimensions(
+        text.hidden_size,
+        text.intermediate_size,
+        text.num_hidden_layers,
+        heads,
+        getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
+        text.vocab_size,
+        bool(getattr(config, "tie_word_embeddings", False)),
+    )
 
 
 def _as_set(ids: int | list[int] | None) -> frozenset[int]:

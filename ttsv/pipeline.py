@@ -4,7 +4,6 @@ import json
 import logging
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,20 +13,28 @@ import torch
 from ttsv import preflight, stages
 from ttsv.adaptations import HiddenShift
 from ttsv.cell import Cell
+from ttsv.cost import MEAN_PROMPT_TOKENS, answers_of
 from ttsv.engines.base import refuse_unsupported
 from ttsv.grading import grade
 from ttsv.lm_eval.harness import lm_eval
 from ttsv.lm_eval.task import LMEvalTask, refuse_kind
-from ttsv.methods.base import Setting
-from ttsv.models import LanguageModel, Source, held, open_source, resolve_device, resolve_dtype
+from ttsv.models import LanguageModel, held, open_source, resolve_device
+from ttsv.prepared import (
+    Prepared,
+    asked_by,
+    assemble,
+    data_dir,
+    dtypes_on,
+    generation_of,
+    model_key,
+    prompts_key,
+    record_file,
+    setting_of,
+)
 from ttsv.prompts import ChatTemplate, render_prompts
-from ttsv.provenance import collect
 from ttsv.records import Problem, Prompt, UserError
 from ttsv.rereading import reread
-from ttsv.store import Outcome, Stage, Store, digest, record_name, slug, write_atomically
-from ttsv.tasks import halves, subset
-from ttsv.tasks.base import Loaded
-from ttsv.weights import ModelConfig
+from ttsv.store import Outcome, Stage, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -55,75 +62,24 @@ def run_cell(cell: Cell) -> Path:
     return _record(prepared, outcomes)
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A cell with everything that its stages need, before any weights are loaded. ``dtypes`` are those of adapt and generate."""
-
-    cell: Cell
-    device: torch.device
-    dtypes: tuple[torch.dtype, torch.dtype]
-    loaded: Loaded
-    problems: list[Problem]
-    adapted_on: frozenset[str]
-    source: Source
-    prompts: list[Prompt]
-    adapt_prompts: list[Prompt]
-    store: Store
-
-    @property
-    def engine_key(self) -> dict[str, Any]:
-        """What identifies the engine in a stage's key."""
-        return {"name": self.cell.names["engine"], **self.cell.plain["engine"], "device": self.device.type}
-
-    def provenance(self) -> dict[str, Any]:
-        """Return what a stage's result was made with."""
-        return {
-            **collect(self.device),
-            "task": dict(self.loaded.provenance),
-            "model": _model_record(self.cell.model, self.source),
-            "seeds": self.cell.plain["seeds"],
-        }
-
-
 def prepare(cell: Cell) -> Prepared:
     """Find problems and weights, say what the cell will use and need, and render the prompts.
 
     Raises:
         UserError: naming all that is missing or does not fit, before anything heavy.
     """
-    plain = cell.plain
-    device = resolve_device(plain["device"])
-    adapt_dtype, evaluate_dtype = (
-        resolve_dtype(plain["recipe"]["dtype"][use], device) for use in ("adapt", "evaluate")
-    )
+    device = resolve_device(cell.plain["device"])
+    dtypes = dtypes_on(cell, device)
     _refuse(cell)
-    data_dir = _data_dir(cell)
-    _require(cell, data_dir)
-    loaded = cell.task.read(data_dir)
-    problems = subset(loaded.problems, plain["limit"], plain["limit_seed"])
-    elsewhere = cell.adapt_task.read(data_dir).problems if cell.adapt_task else None
-    candidates = problems if elsewhere is None else subset(elsewhere, plain["limit"], plain["limit_seed"])
-    chosen = adaptation_problems(candidates, plain["adapt_on"], plain["split_seed"])
-    _announce(cell, device, (adapt_dtype, evaluate_dtype), len(chosen), len(problems))
-    source = _source(cell.model)
+    _require(cell, data_dir(cell))
+    asked = asked_by(cell)
+    _announce(cell, device, dtypes, len(asked.adapted_on), len(asked.problems))
+    source, options = _source(cell.model), cell.optimization
 
-    def rendered(found: list[Problem]) -> list[Prompt]:
-        options = cell.optimization
+    def render(found: list[Problem]) -> list[Prompt]:
         return render_prompts(found, cell.prompt, source.tokenizer, options.max_prompt_tokens, options.overlong_prompt)
 
-    prompts = rendered(problems)
-    return Prepared(
-        cell,
-        device,
-        (adapt_dtype, evaluate_dtype),
-        loaded,
-        problems,
-        frozenset() if cell.adapt_task else chosen,
-        source,
-        prompts,
-        [p for p in (prompts if elsewhere is None else rendered(candidates)) if p.problem_id in chosen],
-        Store(Path(plain["results_dir"]) / "stages"),
-    )
+    return assemble(cell, device, dtypes, asked, source, render)
 
 
 def _refuse(cell: Cell) -> None:
@@ -141,30 +97,9 @@ def _refuse(cell: Cell) -> None:
         )
 
 
-def _data_dir(cell: Cell) -> Path | None:
-    return Path(cell.plain["data_dir"]).expanduser() if cell.plain["data_dir"] else None
-
-
-def adaptation_problems(problems: list[Problem], adapt_on: str, seed: int) -> frozenset[str]:
-    """Return the ids of the problems that a vector is optimised on."""
-    if adapt_on == "all":
-        return frozenset(p.id for p in problems)
-    return halves(problems, seed)[0 if adapt_on == "first_half" else 1]
-
-
 def _adapt(prepared: Prepared) -> Outcome:
-    cell = prepared.cell
-    setting = Setting(
-        cell.optimization,
-        cell.seeds,
-        prepared.adapt_prompts,
-        _model_key(cell.model, prepared.source, prepared.dtypes[0]),
-        _prompts_key(prepared.adapt_prompts),
-        cell.engine,
-        prepared.engine_key,
-        cell.plain["checkpoint_every"],
-    )
-    return stages.adapt(prepared.store, cell.method, setting, _loader(prepared, 0), prepared.provenance)
+    method, setting = prepared.cell.method, setting_of(prepared)
+    return stages.adapt(prepared.store, method, setting, _loader(prepared, 0), prepared.provenance)
 
 
 def _activations(prepared: Prepared, adapted: Outcome) -> Outcome:
@@ -175,8 +110,8 @@ def _activations(prepared: Prepared, adapted: Outcome) -> Outcome:
         prepared.prompts,
         stages.read_adaptation(adapted.stage.path, cell.plain["at_update"]),
         {
-            "model": _model_key(cell.model, prepared.source, prepared.dtypes[1]),
-            "prompts": _prompts_key(prepared.prompts),
+            "model": model_key(cell.model, prepared.source, prepared.dtypes[1]),
+            "prompts": prompts_key(prepared.prompts),
         },
         _loader(prepared, 1),
         prepared.provenance,
@@ -193,13 +128,13 @@ def _lm_eval(prepared: Prepared, task: LMEvalTask, adapted: Outcome) -> Outcome:
         prepared.problems,
         stages.read_adaptation(adapted.stage.path, cell.plain["at_update"]),
         {
-            "model": _model_key(cell.model, prepared.source, prepared.dtypes[1]),
+            "model": model_key(cell.model, prepared.source, prepared.dtypes[1]),
             "device": prepared.device.type,
             "content": prepared.loaded.provenance["content"],
         },
         _loader(prepared, 1),
         prepared.provenance,
-        _data_dir(cell),
+        data_dir(cell),
         cell.evaluation.decoding.batch_size,
         cell.plain["seeds"]["evaluation"],
     )
@@ -207,17 +142,13 @@ def _lm_eval(prepared: Prepared, task: LMEvalTask, adapted: Outcome) -> Outcome:
 
 def _generate(prepared: Prepared, adapted: Outcome) -> Outcome:
     cell = prepared.cell
-    keys = {
-        "model": _model_key(cell.model, prepared.source, prepared.dtypes[1]),
-        "prompts": _prompts_key(prepared.prompts),
-        "engine": prepared.engine_key,
-    }
+    label, requests, decoding, keys = generation_of(prepared)
     return stages.generate(
         prepared.store,
-        f"{cell.method.name}-{cell.names['task']}",
-        cell.evaluation.requests(prepared.prompts),
+        label,
+        requests,
         stages.read_adaptation(adapted.stage.path, cell.plain["at_update"]),
-        cell.evaluation.resolved(prepared.source.generation_config),
+        decoding,
         cell.engine,
         keys,
         _loader(prepared, 1),
@@ -247,8 +178,7 @@ def _record(prepared: Prepared, outcomes: dict[str, Outcome]) -> Path:
         "stages": {name: outcome.stage.path.relative_to(store.root).as_posix() for name, outcome in outcomes.items()},
         "config": cell.plain,
     }
-    label = slug("-".join([facts["model"], facts["task"], facts["method"], f"seed{facts['seed']}"]))
-    file = Path(cell.plain["results_dir"]) / "runs" / cell.study / record_name(label, facts)
+    file = record_file(prepared)
     file.parent.mkdir(parents=True, exist_ok=True)
     record["stages"] = {**_older_stages(file, record), **record["stages"]}
     write_atomically(file, json.dumps(record, indent=1))
@@ -270,12 +200,12 @@ def _older_stages(file: Path, record: dict[str, Any]) -> dict[str, str]:
     return older
 
 
-def _require(cell: Cell, data_dir: Path | None) -> None:
+def _require(cell: Cell, folder: Path | None) -> None:
     """Refuse a cell whose problems or weights are not to be had, naming all that is missing at once, before anything is loaded."""
     missing = []
     try:
         for task in filter(None, (cell.task, cell.adapt_task)):
-            log.info("problems of %s: %s", task.name, task.availability(data_dir))
+            log.info("problems of %s: %s", task.name, task.availability(folder))
     except UserError as error:
         missing = [str(error), preflight.weights(cell.model).missing]
     if any(missing):
@@ -287,9 +217,9 @@ def _announce(
 ) -> None:
     """Print what the preflight says; refuse the cell if something is missing."""
     method = cell.method.of or cell.method
-    options = method.optimization(cell.optimization, adapted_on)
-    memory = (method.host_bytes_per_parameter, method.device_copies)
-    report = _preflight(cell.model, device, dtypes, options, cell.evaluation, adapted_on, problems, *memory)
+    work = method.work(cell.optimization, adapted_on, MEAN_PROMPT_TOKENS)
+    answers = answers_of(cell.evaluation, problems, MEAN_PROMPT_TOKENS)
+    report = _preflight(cell.model, device, dtypes, work, answers, adapted_on, problems)
     title = f"\n{cell.method.name} on {cell.names['task']}, seed {cell.plain['seed']}"
     print(title, *report.lines, sep="\n  ", file=sys.stderr)
     if report.missing:
@@ -304,27 +234,3 @@ _source = lru_cache(maxsize=1)(open_source)
 def _loader(prepared: Prepared, stage: int) -> Callable[[], LanguageModel]:
     """Return what loads the model for a stage."""
     return lambda: held(prepared.source, prepared.dtypes[stage], prepared.device)
-
-
-def _model_key(config: ModelConfig, source: Source, dtype: torch.dtype) -> dict[str, Any]:
-    return {
-        "fingerprint": source.fingerprint,
-        "end_tokens": list(config.end_tokens),
-        "attention": config.attn_implementation,
-        "dtype": str(dtype).removeprefix("torch."),
-    }
-
-
-def _model_record(config: ModelConfig, source: Source) -> dict[str, Any]:
-    revision = source.folder.name if config.id else config.revision
-    return {
-        "name": config.name,
-        "id": config.id,
-        "package": config.package,
-        "revision": revision,
-        "fingerprint": source.fingerprint,
-    }
-
-
-def _prompts_key(prompts: list[Prompt]) -> str:
-    return digest([[p.problem_id, p.token_ids] for p in prompts])

@@ -10,11 +10,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ttsv import preflight, ranks
+from ttsv import launchers, preflight, ranks, sweep
 from ttsv.config import build, component
 from ttsv.pipeline import run_cell
 from ttsv.records import UserError
-from ttsv.sweep import fail
+
+launchers.register()
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")
@@ -27,23 +28,23 @@ def main(config: DictConfig) -> None:
         with logging_redirect_tqdm():
             mirror = component(config.tracking, "tracking")
             mirror.cell(run_cell(build(config)))
+        sweep.succeed()
     except UserError as error:
-        fail(str(error))
+        sweep.fail(str(error))
     except torch.OutOfMemoryError as error:
-        fail(
+        sweep.fail(
             f"{error}\nFinished stages are kept; this one starts anew with other options. Lower {preflight.MEMORY_OPTIONS}"
         )
     except OSError as error:
-        fail(f"{error}\nWhat was finished is kept; the same command goes on from there")
+        sweep.fail(f"{error}\nWhat was finished is kept; the same command goes on from there")
     except Exception as error:
         # Nothing that one cell meets may keep the others of a sweep from being run; a single run shows it as it is.
         if HydraConfig.get().mode != RunMode.MULTIRUN:
             raise
         logging.getLogger("ttsv").exception("this cell failed in a way that was not foreseen")
-        fail(f"{type(error).__name__}: {error}")
+        sweep.fail(f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+        sweep.interrupted()
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from ttsv.models import LanguageModel
 from ttsv.partial import Partial
 from ttsv.progress import bar
 from ttsv.records import Prompt, UserError
-from ttsv.store import UNFINISHED, Outcome, Store, digest, once, write_json, write_rows
+from ttsv.store import UNFINISHED, Outcome, Stage, Store, digest, once, write_json, write_rows
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,6 @@ def adapt(
 
     Where the method starts from another's result, that one is found first, as a stage of its own.
     """
-    key = {"version": ADAPT_VERSION, "method": method.name, **method.determined_by(setting)}
 
     def compute(work: Path) -> None:
         source, spent = None, dict.fromkeys(SPENT, 0)
@@ -82,7 +81,13 @@ def adapt(
         }
         write_json(work / ADAPTATION, record)
 
-    return once(store.stage("adapt", method.name, key), compute, provenance)
+    return once(adapt_stage(store, method, setting), compute, provenance)
+
+
+def adapt_stage(store: Store, method: Method, setting: Setting) -> Stage:
+    """Return the place of a method's adaptation in the store, finished or not."""
+    key = {"version": ADAPT_VERSION, "method": method.name, **method.determined_by(setting)}
+    return store.stage("adapt", method.name, key)
 
 
 def read_adaptation(folder: Path, update: int | None = None) -> Adaptation | None:
@@ -121,16 +126,9 @@ def generate(
 ) -> Outcome:
     """Write a completion per request: ``prompts.jsonl`` and ``completions.parquet``; a batch that was finished is never redone.
 
-    ``keys`` identifies model, arithmetic, engine and prompts, JSON-able. Random streams count only where something is sampled.
+    ``keys`` identifies model, arithmetic, engine and prompts, JSON-able.
     """
-    rows = [[r.prompt.problem_id, r.sample, None if decoding.sampling.greedy else r.stream] for r in requests]
-    key = {
-        "version": GENERATE_VERSION,
-        "adaptation": None if adaptation is None else adaptation.identity(),
-        "decoding": asdict(decoding),
-        "rows": digest(rows),
-        **keys,
-    }
+    identity = None if adaptation is None else adaptation.identity()
 
     def compute(work: Path) -> None:
         lm = load()
@@ -152,7 +150,27 @@ def generate(
         )
         write_json(work / METRICS, {"seconds": partial.seconds(), "decoding": asdict(decoding)})
 
-    return once(store.stage("generate", label, key), compute, provenance)
+    return once(generate_stage(store, label, requests, identity, decoding, keys), compute, provenance)
+
+
+def generate_stage(
+    store: Store,
+    label: str,
+    requests: Sequence[Request],
+    identity: Mapping[str, Any] | None,
+    decoding: Decoding,
+    keys: Mapping[str, Any],
+) -> Stage:
+    """Return the place of the completions in the store, finished or not; random streams count only where something is sampled."""
+    rows = [[r.prompt.problem_id, r.sample, None if decoding.sampling.greedy else r.stream] for r in requests]
+    key = {
+        "version": GENERATE_VERSION,
+        "adaptation": identity,
+        "decoding": asdict(decoding),
+        "rows": digest(rows),
+        **keys,
+    }
+    return store.stage("generate", label, key)
 
 
 def activations(

@@ -34,12 +34,26 @@ SETTINGS = (
 
 
 @dataclass(frozen=True)
+class Dimensions:
+    """Sizes of a model, under the names of its config; ``tied`` if the output head is the embedding table."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_key_value_heads: int
+    head_dim: int
+    vocab_size: int
+    tied: bool
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """Which model: exactly one of ``id`` (hub), ``path`` (local folder or GGUF file) or ``package`` (installed distribution).
 
     ``revision`` pins a hub commit. ``gguf_file`` names the file in a folder or package, ``sha256`` is what it must hash to.
     ``thinking`` is passed on to chat templates that have such a switch (Qwen3). ``end_tokens`` adds end-of-turn tokens to those
-    that tokenizer, generation config and template name. ``parameters`` (a count) is used for estimates before the weights are there.
+    that tokenizer, generation config and template name. ``parameters`` (a count) and ``dimensions`` are used for estimates before the
+    weights are there.
     """
 
     name: str
@@ -53,6 +67,7 @@ class ModelConfig:
     thinking: bool = True
     end_tokens: tuple[str, ...] = ()
     attn_implementation: str = "sdpa"
+    dimensions: Dimensions | None = None
 
     def __post_init__(self) -> None:
         given = [name for name in ("id", "path", "package") if getattr(self, name)]
@@ -84,6 +99,15 @@ def find(config: ModelConfig) -> Path | None:
         return _local(config)
     folder = model_hub.cached(str(config.id), config.revision)
     return folder if folder and _is_whole_snapshot(folder) else None
+
+
+def at_hand(config: ModelConfig) -> Path | None:
+    """Return the folder that :func:`fetch` would return, if it needs no download or conversion; see :func:`find` for what is raised."""
+    found = find(config)
+    if found is None or found.is_dir():
+        return found
+    folder = _converted_folder(found)
+    return folder if (folder / "config.json").is_file() else None
 
 
 def download_size(config: ModelConfig) -> int:
@@ -166,7 +190,7 @@ def fingerprint(folder: Path) -> str:
 
 def converted(gguf: Path) -> Path:
     """Return the folder that holds a GGUF file dequantised to fp32 safetensors, making it the first time."""
-    folder = cache_folder() / "converted" / _remembered_sha256(gguf)[:32]
+    folder = _converted_folder(gguf)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
         if not (folder / "config.json").is_file():
@@ -177,6 +201,10 @@ def converted(gguf: Path) -> Path:
             work.rename(folder)
     check_folder(folder)
     return folder
+
+
+def _converted_folder(gguf: Path) -> Path:
+    return cache_folder() / "converted" / _remembered_sha256(gguf)[:32]
 
 
 def _dequantise(gguf: Path, target: Path) -> None:

@@ -18,9 +18,9 @@ from ttsv.bench.usage import Usage, measured, resident
 from ttsv.config import component
 from ttsv.engines.base import resolve
 from ttsv.evaluation import Evaluation
+from ttsv.machine import measure
 from ttsv.models import LanguageModel, open_source, resolve_device, resolve_dtype
 from ttsv.optimization import Optimization
-from ttsv.preflight import measure
 from ttsv.prompts import render_prompts
 from ttsv.records import Prompt
 from ttsv.sampling import uniforms

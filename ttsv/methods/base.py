@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from ttsv.adaptations import Adaptation
+from ttsv.cost import Work
 from ttsv.engines.base import Engine
 from ttsv.models import LanguageModel
 from ttsv.optimization import Optimization, Seeds
@@ -79,20 +80,14 @@ class Method(ABC):
     kind: ClassVar[type[Adaptation] | None]
     """The type of its adaptation, or None; engines refuse kinds they cannot carry out before anything is loaded."""
 
-    host_bytes_per_parameter: ClassVar[int] = 0
-    """What its optimisation holds in the host's memory beside the model, per parameter of the model."""
-
-    device_copies: ClassVar[int] = 1
-    """How many times the model's weights lie in the device's memory while it optimises: its own, changed ones, their gradients."""
-
     @property
     def of(self) -> "Method | None":
         """The method whose result this one starts from, if any."""
         return None
 
-    def optimization(self, options: Optimization, problems: int) -> Optimization | None:
-        """Return the options that its optimisation on ``problems`` runs under, which decide what a cell costs; None if it has none."""
-        return None
+    def work(self, options: Optimization, problems: int, prompt: float) -> Work:
+        """Return the most that its optimisation computes on so many problems, whose prompts have ``prompt`` tokens on average."""
+        return Work()
 
     @abstractmethod
     def determined_by(self, setting: Setting) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ttsv.adaptations import Adaptation, ChangedWeights, LowRank
+from ttsv.cost import Work, work_of
 from ttsv.methods.base import Adapted, Load, Method, Setting
 from ttsv.methods.optimizing import optimized, optimized_by
 from ttsv.optimization import Optimization
@@ -25,12 +26,11 @@ class EntropyMinimization(Method):
     keep: bool = False
     name: str = "em"
     kind: ClassVar[type[Adaptation]] = ChangedWeights
-    host_bytes_per_parameter: ClassVar[int] = 46
-    device_copies: ClassVar[int] = 3
 
-    def optimization(self, options: Optimization, problems: int) -> Optimization:
-        """Return the recipe's options under the method's own learning rate; the last weights are reported, whatever is kept on the way."""
-        return replace(options, learning_rate=self.learning_rate, learning_rate_unit="absolute", reported="last")
+    def work(self, options: Optimization, problems: int, prompt: float) -> Work:
+        """Return that of the recipe's optimisation without virtual tokens, with gradients, moments and copies of all weights."""
+        common = work_of(options, problems, prompt, 0)
+        return replace(common, layer_passes=3, head_passes=3, host_bytes=46, device_copies=3)
 
     def determined_by(self, setting: Setting) -> dict[str, Any]:
         """Return model, prompts, the options that matter, every seed, and the method's own settings."""
@@ -49,7 +49,10 @@ class EntropyMinimization(Method):
         return AllWeights(self.keep)
 
     def _own(self, setting: Setting) -> Setting:
-        options = self.optimization(setting.optimization, len(setting.prompts))
+        # The last weights are reported, whatever is kept on the way.
+        options = replace(
+            setting.optimization, learning_rate=self.learning_rate, learning_rate_unit="absolute", reported="last"
+        )
         # A checkpoint is large: one an epoch, unless fewer are asked for.
         rare = max(setting.checkpoint_every, options.saves(len(setting.prompts)))
         return replace(setting, optimization=options, checkpoint_every=rare)
@@ -64,8 +67,10 @@ class LoRAEntropyMinimization(EntropyMinimization):
     alpha: int = 32
     name: str = "em_lora"
     kind: ClassVar[type[Adaptation]] = LowRank
-    host_bytes_per_parameter: ClassVar[int] = 0
-    device_copies: ClassVar[int] = 1
+
+    def work(self, options: Optimization, problems: int, prompt: float) -> Work:
+        """Return that of the recipe's optimisation without virtual tokens; the adapters are small beside the weights."""
+        return work_of(options, problems, prompt, 0)
 
     def determined_by(self, setting: Setting) -> dict[str, Any]:
         """Return what decides entropy minimisation, and the adapter's shape."""

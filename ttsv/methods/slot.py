@@ -10,8 +10,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ttsv.adaptations import HiddenShift
+from ttsv.cost import Work
 from ttsv.methods.base import Adapted, Load, Method, Setting
 from ttsv.models import LanguageModel
+from ttsv.optimization import Optimization
 from ttsv.placement import assemble
 from ttsv.progress import bar
 from ttsv.records import Prompt
@@ -28,6 +30,10 @@ class SLOT(Method):
     batch_size: int = 8
     name: str = "slot"
     kind: ClassVar[type[HiddenShift]] = HiddenShift
+
+    def work(self, options: Optimization, problems: int, prompt: float) -> Work:
+        """Return that of its steps: the layers are run once for each prompt, the head at every step."""
+        return Work(self.steps, problems, prompt, predicted=prompt, layer_passes=1 / self.steps)
 
     def determined_by(self, setting: Setting) -> dict[str, Any]:
         """Return model, prompts and the steps; there is no randomness."""

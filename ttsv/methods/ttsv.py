@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ttsv.adaptations import EmbeddingPrefix
+from ttsv.cost import Work, work_of
 from ttsv.methods.base import Adapted, Load, Method, Setting
 from ttsv.methods.optimizing import optimized, optimized_by
 from ttsv.optimization import Optimization
@@ -22,9 +23,9 @@ class TTSV(Method):
     name: str = "ttsv"
     kind: ClassVar[type[EmbeddingPrefix]] = EmbeddingPrefix
 
-    def optimization(self, options: Optimization, problems: int) -> Optimization:
-        """Return the recipe's own options."""
-        return options
+    def work(self, options: Optimization, problems: int, prompt: float) -> Work:
+        """Return that of the recipe's optimisation."""
+        return work_of(options, problems, prompt, options.length)
 
     def determined_by(self, setting: Setting) -> dict[str, Any]:
         """Return model, prompts, every option and every seed."""

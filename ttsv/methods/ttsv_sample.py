@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from ttsv.adaptations import EmbeddingPrefixes
+from ttsv.cost import Work, work_of
 from ttsv.methods.base import Adapted, Load, Method, Setting
 from ttsv.methods.optimizing import optimized, optimized_by
 from ttsv.models import LanguageModel
@@ -37,10 +38,11 @@ class SampleTTSV(Method):
             if getattr(self, name) < 1:
                 raise UserError(f"method.{name}={getattr(self, name)} is out of range; expected at least 1")
 
-    def optimization(self, options: Optimization, problems: int) -> Optimization:
-        """Return the options of all problems together."""
+    def work(self, options: Optimization, problems: int, prompt: float) -> Work:
+        """Return that of all groups of problems together, the last of which may be smaller."""
         groups = -(-problems // self.side_by_side)
-        return self._options(options, self.updates * groups, min(problems, self.side_by_side))
+        own = self._options(options, self.updates * groups, min(problems, self.side_by_side))
+        return work_of(own, problems * self.samples, prompt, options.length)
 
     def determined_by(self, setting: Setting) -> dict[str, Any]:
         """Return model, prompts, options and seeds. Which problems stand side by side can flip a near-tie of sampling, so it counts."""
