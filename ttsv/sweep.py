@@ -47,7 +47,8 @@ def fail(reason: str) -> None:
 def note_lost(node: Any, error: BaseException | None) -> None:
     """Record that the worker of a cell (given by the ``hydra`` node of its config) was lost, if the cell left no record itself."""
     if not _file(node).exists():
-        why = f"{type(error).__name__}: {error}".splitlines()[0] if error else "it left no record of its end"
+        # The kind of error alone, so that cells lost in the same way stand together.
+        why = type(error).__name__ if error else "it left no record of its end"
         _record(node, f"the process that ran this cell was lost ({why}); what it had finished is kept")
 
 
