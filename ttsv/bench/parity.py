@@ -19,7 +19,7 @@ from ttsv.adaptations import EmbeddingPrefix
 from ttsv.bench.parity_page import page
 from ttsv.bench.work import CONF
 from ttsv.config import component
-from ttsv.engines.base import Decoding, Engine, Request
+from ttsv.engines.base import Decoding, Request
 from ttsv.engines.hf import HFEngine
 from ttsv.models import LanguageModel, open_source, resolve_device, resolve_dtype
 from ttsv.placement import assemble
@@ -55,7 +55,7 @@ class Parity:
         device = resolve_device(self.config.device)
         source = open_source(component(self.config.model, "model"))
         self.lm: LanguageModel = source.load(resolve_dtype(chosen.dtype, device), device)
-        self.engines: dict[str, Engine] = {"hf": HFEngine(), "vllm": component(self.config.engine, "engine")}
+        self.engines: dict[str, Any] = {"hf": HFEngine(), "vllm": component(self.config.engine, "engine")}
         self.tolerance = TOLERANCE[str(self.lm.dtype).removeprefix("torch.")]
         self.prompts = {"one_digit_sums": self._prompts("one_digit_sums", chosen.sums)}
         if chosen.data_dir:
