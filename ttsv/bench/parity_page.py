@@ -26,11 +26,11 @@ def page(rows: pd.DataFrame, facts: Mapping[str, Any], tolerance: float) -> str:
     {facts["command"]}
 
 The same prompts, prefixes and random numbers through both engines: {facts["model"]}, {facts["dtype"]},
-at most {facts["cap"]} new tokens. vLLM is given prompts as embeddings and draws tokens by the same rule (`ttsv/engines/vllm_sampling.py`), so completions can
-differ by floating-point order alone: where two tokens are nearly tied, after which the texts go their own ways. At temperature 0 a difference is a near-tie if the
-transformers model's logits of the two tokens, at the first place where the texts differ, are less than {tolerance:g} apart; at
-temperature 1 if the random number there is within {PROBABILITY:g} of those that draw vLLM's token. The mean entropies of identical
-completions differ by at most {most:.1e} nats.
+at most {facts["cap"]} new tokens. vLLM is given prompts as embeddings and draws tokens by the same rule
+(`ttsv/engines/vllm_sampling.py`), so completions can differ by floating-point order alone: where two tokens are nearly tied, after
+which the texts go their own ways. At temperature 0 a difference is a near-tie if the transformers model's logits of the two tokens, at
+the first place where the texts differ, are less than {tolerance:g} apart; at temperature 1 if the random number there is within
+{PROBABILITY:g} of those that draw vLLM's token. The mean entropies of identical completions differ by at most {most:.1e} nats.
 
 {table.to_markdown(index=False, disable_numparse=True)}
 
