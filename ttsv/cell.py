@@ -80,6 +80,11 @@ class Cell:
     overrides: tuple[str, ...]
     plain: dict[str, Any]
 
+    @property
+    def engine_config(self) -> dict[str, Any]:
+        """The engine's config without what cannot show in a result."""
+        return {name: value for name, value in self.plain["engine"].items() if name not in self.engine.incidental}
+
     def facts(self, problems: list[Problem], weights: str, device: torch.device) -> dict[str, Any]:
         """Return what tables are grouped and labelled by; hashes stand for what has no short name."""
         plain = self.plain
@@ -88,7 +93,7 @@ class Cell:
         evaluation = {name: value for name, value in plain["recipe"]["evaluation"].items() if name != "seed"}
         shaped = [
             neutral.deciding(plain["recipe"]["optimization"]),
-            plain["engine"],
+            self.engine_config,
             plain["method"],
             plain["at_update"],
         ]
@@ -108,7 +113,7 @@ class Cell:
             "options": digest(shaped)[:16] if adapts else "",
             "weights": weights[:16],
             "model_config": digest(plain["model"])[:16],
-            "engine_config": digest(plain["engine"])[:16],
+            "engine_config": digest(self.engine_config)[:16],
             "adapt_task_config": digest(plain.get("adapt_task"))[:16] if adapts else "",
             "seeds": digest(plain["seeds"])[:16],
             "device": device.type,

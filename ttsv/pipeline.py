@@ -87,6 +87,8 @@ def _refuse(cell: Cell) -> None:
     refuse_unsupported(cell.engine, cell.method.kind)
     if isinstance(cell.task, LMEvalTask):
         refuse_kind(cell.method.kind)
+    else:
+        cell.engine.check(cell.evaluation.decoding)
     if cell.plain["measure"] and cell.method.kind is HiddenShift:
         raise UserError(
             f"measure=activations sees nothing of method={cell.method.name}, which acts behind the last layer; leave it out"

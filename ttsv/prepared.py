@@ -37,12 +37,13 @@ class Prepared:
     @property
     def engine_key(self) -> dict[str, Any]:
         """What identifies the engine in a stage's key."""
-        return {"name": self.cell.names["engine"], **self.cell.plain["engine"], "device": self.device.type}
+        return {"name": self.cell.names["engine"], **self.cell.engine_config, "device": self.device.type}
 
     def provenance(self) -> dict[str, Any]:
         """Return what a stage's result was made with."""
         return {
             **collect(self.device),
+            "engine": self.cell.engine.provenance(),
             "task": dict(self.loaded.provenance),
             "model": _model_record(self.cell.model, self.source),
             "seeds": self.cell.plain["seeds"],

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from transformers import GenerationConfig
 
@@ -77,10 +77,23 @@ def batches(requests: Sequence[Request], decoding: Decoding) -> list[list[int]]:
 
 
 class Engine(Protocol):
-    """Generates completions. Implementations are frozen dataclasses whose fields are their whole configuration."""
+    """Generates completions. Implementations are frozen dataclasses whose fields are their whole configuration.
+
+    ``supports`` are the kinds of adaptation that it can carry out; ``incidental`` the fields that say how it runs on this machine and not
+    what is generated, so that results do not depend on them.
+    """
 
     name: str
     supports: frozenset[type]
+    incidental: frozenset[str]
+
+    def check(self, decoding: Decoding) -> None:
+        """Raise a UserError if it is not installed or cannot follow these rules; nothing is loaded."""
+        ...
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what it generated with beside the packages of this environment, JSON-able; known once it has generated."""
+        ...
 
     def generate(
         self,

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -42,6 +42,14 @@ class HFEngine:
     keep_share: float = 0.75
     name: str = "hf"
     supports: ClassVar[frozenset[type]] = frozenset(KINDS.values())
+    incidental: ClassVar[frozenset[str]] = frozenset()
+
+    def check(self, decoding: Decoding) -> None:
+        """Accept all rules."""
+
+    def provenance(self) -> dict[str, Any]:
+        """Return nothing: it is part of this environment."""
+        return {}
 
     def generate(
         self,
