@@ -123,6 +123,15 @@ def test_sentences_of_rows_with_one_label_differ_by_their_tags() -> None:
     assert sentences[1].startswith("ttsv (lr=1) [options cccc] (seed 15) against none")
 
 
+def test_variants_stand_in_the_order_of_their_numbers() -> None:
+    lengths = ("20", "5", "1", "0.5")
+    cells = [cell("ttsv", TRAINED) for _ in lengths]
+    for of, length in zip(cells, lengths, strict=True):
+        of.facts.update(variant=f"length={length}", options=length)
+    found = comparison(group(cell("none", NONE), *cells))
+    assert list(found["method"][1:]) == [f"ttsv (length={length})" for length in reversed(lengths)]
+
+
 def test_several_samples_are_clustered_by_problem() -> None:
     rng = np.random.default_rng(0)
     before, after = (rng.binomial(4, chance, size=60) for chance in (0.3, 0.6))

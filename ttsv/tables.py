@@ -1,5 +1,6 @@
 """The comparison table: accuracies, gains, intervals and paired tests of a study, from its graded samples alone."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -178,6 +179,9 @@ def _halves(group: Group) -> list[str]:
     return list(HALVES) if split else ["all"]
 
 
-def _place(cell: Cell) -> tuple[int, str, int]:
+def _place(cell: Cell) -> tuple[int, list[str | float], int]:
+    """Return what a table is sorted by: method, label with its numbers as numbers, seed."""
     order = (*BASELINES, "ttsv")
-    return (order.index(cell.method) if cell.method in order else len(order), cell.label, cell.seed)
+    parts = re.split(r"(\d+(?:\.\d+)?)", cell.label)
+    label = [float(part) if place % 2 else part for place, part in enumerate(parts)]
+    return (order.index(cell.method) if cell.method in order else len(order), label, cell.seed)
