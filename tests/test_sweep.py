@@ -128,11 +128,11 @@ def test_submitit_takes_the_slurm_preset_and_asks_for_what_it_says(
         HydraConfig.instance().set_config(config)
         launcher = Plugins.instance()._instantiate(config.hydra.launcher)
     assert isinstance(launcher, launchers.SubmititLauncher)
-    jobs = [launchers.Job(None, print, {}, tmp_path)] * 2  # type: ignore[arg-type]
+    jobs = [launchers.Job(None, print, {}, tmp_path)] * 9  # type: ignore[arg-type]
     submitted = launcher._submitted(jobs)
-    assert [job.job_id for job in submitted] == ["7_0", "7_1"]
+    assert [job.job_id for job in submitted] == [f"7_{number}" for number in range(9)]
     script = (tmp_path / "script").read_text()
-    for line in ("array=0-1%8", "gpus-per-node=1", "cpus-per-task=8", "mem=64GB", "time=720", "partition=fast",
+    for line in ("array=0-8%8", "gpus-per-node=1", "cpus-per-task=8", "mem=64GB", "time=720", "partition=fast",
                  "mail-user=me", "job-name=ttsv-mine"):  # fmt: skip
         assert f"#SBATCH --{line}\n" in script, line
 

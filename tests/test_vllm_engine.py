@@ -130,7 +130,7 @@ def test_a_longer_row_than_was_foreseen_starts_it_anew(double: VLLMEngine, tmp_p
     generate(double, lm, requests, None, decoding(4))
     short = vllm_process._running[0]
     lm.end_ids = frozenset(range(272))  # type: ignore[misc]  # the first token ends a row: its length is only foreseen
-    generate(double, lm, requests, None, decoding(2000))
+    generate(double, lm, requests, None, decoding(2048))
     assert (short.length, vllm_process._running[0].length) == (1024, 3072)
     generate(double, lm, requests, None, decoding(4))
     assert vllm_process._running[0].length == 3072

@@ -118,8 +118,12 @@ def replicas(
     log.info("starting vLLM for rows of up to %d tokens", length)
     started = [Process(python, {**arguments, "max_model_len": length}, environment) for environment in environments]
     _running.append(Replicas(asked, length, started, {}))
-    for process in started:
-        _running[0].facts.update(process.receive())
+    try:
+        for process in started:
+            _running[0].facts.update(process.receive())
+    except BaseException:
+        close_replicas()
+        raise
     if _running[0].facts["device"] != device:
         found = _running[0].facts["device"]
         close_replicas()
