@@ -41,7 +41,7 @@ CLAIMS := table-em table-slot table-reasoning table-llama transfer ablation-leng
 # The control suite is no product of settings, so it comes in parts of one study (conf/experiment/controls.yaml and controls/).
 CONTROLS := controls $(addprefix controls/,prompts draws halves objectives unrelated voting updates methods)
 
-.PHONY: help setup quickstart reproduce-math500 $(CLAIMS) controls robustness audit-gpu audit-gpu-vector plan calibrate audit coverage bench tables test check format lock vllm-cpu keep clean
+.PHONY: help setup quickstart reproduce-math500 $(CLAIMS) controls robustness audit-gpu audit-gpu-vector plan calibrate audit coverage bench tables test test-slow check format lock vllm-cpu keep clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -108,8 +108,11 @@ bench: .venv/ready ## time and memory of updates and evaluation against a plain 
 tables: .venv/ready ## tables and figures of all studies and claims, beside the published numbers, from results/ and experiments/ alone
 	$(BIN)/python -m ttsv.report
 
-test: .venv/ready ## the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: .venv/ready ## the test suite, but for what `make test-slow` adds
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-slow: .venv/ready ## the tests that start many processes, which `make test` leaves out (2 minutes)
+	$(BIN)/python -m pytest -n 2 -m slow
 
 check: .venv/ready ## ruff, mypy --strict and the import rules
 	$(BIN)/ruff check .

@@ -12,6 +12,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
 
+START_PROCESSES = ("test_sweep.py", "test_vllm_engine.py", "test_ranks.py", "test_interruption.py", "test_run.py")
+"""Files of few and slow tests; they come first, so that at the end no process of pytest waits for another's long file."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the slow files first."""
+    items.sort(key=lambda item: item.path.name not in START_PROCESSES)
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

@@ -41,6 +41,7 @@ def summed(found: list[Planned]) -> dict[str, Line]:
     return {name[2]: line for name, line in lines(found, MACHINE, lambda one: NONE_MEASURED).items()}
 
 
+@pytest.mark.slow
 def test_a_plan_has_the_cells_that_a_sweep_launches(
     invoke: Invoke,  # noqa: F811
     tmp_path: Path,

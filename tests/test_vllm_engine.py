@@ -107,6 +107,7 @@ def test_both_engines_write_the_same_under_every_rule_and_prefix(engine: VLLMEng
     assert stopped == {"stop", "length"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["qwen2", "qwen3"])
 def test_the_papers_other_architectures_agree_too(architecture: str, engine: VLLMEngine, tmp_path: Path) -> None:
     changes = {"head_dim": 32} if architecture == "qwen3" else {}
@@ -125,6 +126,7 @@ def test_weights_are_loaded_once_while_the_vector_changes(double: VLLMEngine, tm
     assert len(processes) == 1
 
 
+@pytest.mark.slow
 def test_a_longer_row_than_was_foreseen_starts_it_anew(double: VLLMEngine, tmp_path: Path) -> None:
     lm, requests = model(tmp_path, max_position_embeddings=4096), requests_of(some_prompts(1))
     generate(double, lm, requests, None, decoding(4))
@@ -136,6 +138,7 @@ def test_a_longer_row_than_was_foreseen_starts_it_anew(double: VLLMEngine, tmp_p
     assert vllm_process._running[0].length == 3072
 
 
+@pytest.mark.slow
 def test_replicas_share_the_problems_out_and_change_nothing(double: VLLMEngine, tmp_path: Path) -> None:
     lm, requests = model(tmp_path), requests_of(some_prompts(5))
     assert_same(
@@ -150,6 +153,7 @@ def test_slots_sum_to_the_budget(double: VLLMEngine, tmp_path: Path) -> None:
     assert sum(slots) == 15
 
 
+@pytest.mark.slow
 def test_rows_nobody_waited_for_do_not_answer_the_next_call(double: VLLMEngine, tmp_path: Path) -> None:
     lm, requests = model(tmp_path), requests_of(some_prompts(4))
     rows = double.generate(lm, requests, None, decoding(8, batch_size=1, temperature=1.0))
@@ -159,6 +163,7 @@ def test_rows_nobody_waited_for_do_not_answer_the_next_call(double: VLLMEngine, 
     assert_same(double, lm, requests, prefix(), decoding(8))
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_shows_the_end_of_its_log(double: VLLMEngine, tmp_path: Path) -> None:
     lm, requests = model(tmp_path), requests_of(some_prompts(2))
     with pytest.raises(UserError, match=r"ended with status 1; the end of its log:(.|\n)*thirteen rows at once"):
@@ -172,6 +177,7 @@ def test_a_process_that_dies_shows_the_end_of_its_log(double: VLLMEngine, tmp_pa
     assert_same(double, lm, requests, None, decoding(4))
 
 
+@pytest.mark.slow
 def test_the_process_ends_with_the_one_that_started_it(double: VLLMEngine, tmp_path: Path) -> None:
     lm = model(tmp_path)
     generate(double, lm, requests_of(some_prompts(1)), None, decoding(2))

@@ -27,7 +27,6 @@ from ttsv.records import UserError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the plan; 2 if a cell would be refused."""
     chosen, words = parser().parse_known_args(arguments)
-    logging.getLogger("ttsv").setLevel(logging.ERROR)
     try:
         card = target(chosen)
         ends, planned, machine = [], [], card
@@ -115,4 +114,5 @@ def told(machine: Machine, measurements: int) -> str:
 
 
 if __name__ == "__main__":
+    logging.getLogger("ttsv").setLevel(logging.ERROR)
     sys.exit(main())
