@@ -54,9 +54,9 @@ class Work:
 
     Each update draws ``rows`` responses of ``cap`` tokens behind ``prompt`` tokens on average, virtual ones included. Its loss takes
     logits at ``predicted`` tokens a row, and costs as much as so many forward passes of the layers and the head: 2 with the gradient of
-    the inputs alone, 3 with that of the weights. ``micro_rows`` are computed at once, ``checkpointed``
-    or not; the responses of ``at_once`` updates are drawn together. A method that moves the weights holds
-    ``host_bytes`` per parameter in the host's memory and has the weights ``device_copies`` times on the device.
+    the inputs alone, 3 with that of the weights. ``micro_rows`` are computed at once, ``checkpointed`` or not; the responses of
+    ``at_once`` updates are drawn together. A method that moves the weights holds ``host_bytes`` per parameter in the host's memory and
+    has the weights ``device_copies`` times on the device.
     """
 
     updates: int = 0
