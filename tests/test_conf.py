@@ -84,15 +84,20 @@ PARTS = ["controls", *(f"controls/{file.stem}" for file in sorted((CONF / "exper
 OF_STUDIES = {**dict.fromkeys(PARTS, "controls"), "audit_gpu": "audit_gpu", "robustness": "robustness"}
 
 
+def choices_of(name: str, scale: str) -> dict[str, list[str]]:
+    """Return what an experiment sweeps over: key to values. Hydra must be initialised."""
+    master = compose("config", [f"experiment={name}", f"scale={scale}"], return_hydra_config=True)
+    HydraConfig.instance().set_config(master)
+    grid = OmegaConf.to_container(master.hydra.sweeper.params, resolve=True)
+    assert isinstance(grid, dict)
+    return {key: str(values).split(",") for key, values in grid.items()}
+
+
 @pytest.mark.parametrize("name", OF_STUDIES)
 @pytest.mark.parametrize("scale", ["full", "mini"])
 def test_every_value_of_a_control_sweep_builds_into_its_study(name: str, scale: str) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        master = compose("config", [f"experiment={name}", f"scale={scale}"], return_hydra_config=True)
-        HydraConfig.instance().set_config(master)
-        grid = OmegaConf.to_container(master.hydra.sweeper.params, resolve=True)
-        assert isinstance(grid, dict)
-        choices = {key: str(values).split(",") for key, values in grid.items()}
+        choices = choices_of(name, scale)
         # What all parts share is tried once, with the first of them.
         own = (
             choices
@@ -127,11 +132,7 @@ EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml") 
 @pytest.mark.parametrize("scale", ["full", "mini"])
 def test_every_cell_of_a_claims_grid_names_configs_that_exist_and_builds(name: str, scale: str) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        master = compose("config", [f"experiment={name}", f"scale={scale}"], return_hydra_config=True)
-        HydraConfig.instance().set_config(master)
-        grid = OmegaConf.to_container(master.hydra.sweeper.params, resolve=True)
-        assert isinstance(grid, dict)
-        choices = {key: str(values).split(",") for key, values in grid.items()}
+        choices = choices_of(name, scale)
         assert "none" in choices["method"]
         choices.pop("ladder", None)  # each step of it is built by a test of its own
         for key, values in choices.items():
@@ -143,7 +144,7 @@ def test_every_cell_of_a_claims_grid_names_configs_that_exist_and_builds(name: s
                     del config.hydra
                 cell = build(config)
                 assert cell.study == name
-                assert cell.plain["limit"] == (None if scale == "full" else master.grid.mini.limit)
+                assert cell.plain["limit"] == (None if scale == "full" else config.grid.mini.limit)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

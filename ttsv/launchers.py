@@ -205,7 +205,8 @@ def _imported(package: str, extra: str) -> Any:
         return __import__(package)
     except ImportError as error:
         raise UserError(
-            f"this launcher needs the package {package}, the extra ttsv[{extra}]: uv pip install -c requirements.lock {package}"
+            f"this launcher needs the package {package}, the extra ttsv[{extra}]: "
+            f".venv/bin/uv pip install --python .venv/bin/python -c requirements.lock {package}"
         ) from error
 
 

@@ -42,6 +42,23 @@ class Result:
     note: str | None
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What stays the same from update to update."""
+
+    lm: LanguageModel
+    prompts: Sequence[Prompt]
+    trainable: Trainable
+    options: Optimization
+    seeds: Seeds
+    engine: Engine
+
+    def rows(self, update: int) -> list[Prompt]:
+        """Return the prompts of an update."""
+        chosen = rows_of_update(self.options, len(self.prompts), update, self.seeds.order)
+        return [self.prompts[i] for i in chosen]
+
+
 def optimize(
     lm: LanguageModel,
     prompts: Sequence[Prompt],
@@ -59,11 +76,12 @@ def optimize(
     A gradient that is not finite, or a norm that explodes, stops the run with the last good values. ``metadata`` goes into the reported
     adaptation's file.
     """
+    task = _Task(lm, prompts, trainable, options, seeds, engine)
     state = checkpoints.load() or _start(lm, trainable, checkpoints)
     total = options.total_updates(len(prompts))
     with bar(total, state.update, "optimise", "update") as shown:
         while state.update < total and state.diverged is None:
-            _one_update(lm, prompts, trainable, options, seeds, engine, state)
+            _one_update(task, state)
             if state.diverged is None:
                 at_save = state.update % options.saves(len(prompts)) == 0 or state.update == total
                 if trainable.keeps and at_save:
@@ -88,27 +106,19 @@ def _adaptation(trainable: Trainable, state: State, metadata: Mapping[str, Any])
     return trainable.adaptation(state.values, {**metadata, "update": state.update})
 
 
-def _one_update(
-    lm: LanguageModel,
-    prompts: Sequence[Prompt],
-    trainable: Trainable,
-    options: Optimization,
-    seeds: Seeds,
-    engine: Engine,
-    state: State,
-) -> None:
+def _one_update(task: _Task, state: State) -> None:
     """Take the gradient of the rollouts' entropy, step, and append a row to the history; or mark the state as diverged.
 
     Rollouts are drawn where none are left: of ``rollout_updates`` updates at once, so that those of the last are as stale as that.
     """
-    began = time.perf_counter()
+    options, problems, began = task.options, len(task.prompts), time.perf_counter()
     if not state.pending:
-        state.pending = _next_rollouts(lm, prompts, trainable, options, seeds, engine, state)
+        state.pending = _next_rollouts(task, state)
     rolled = time.perf_counter()
-    chosen, responses = _rows(prompts, options, seeds, state.update), state.pending.pop(0)
-    loss, gradient = _gradient(lm, chosen, trainable, options, state.values, [r.token_ids for r in responses])
+    chosen, responses = task.rows(state.update), state.pending.pop(0)
+    loss, gradient = _gradient(task, chosen, state.values, [r.token_ids for r in responses])
     size = norm(gradient)
-    rate = learning_rate(state.initial, options, len(prompts), state.update)
+    rate = learning_rate(state.initial, options, problems, state.update)
     state.diverged = _step(state, loss, gradient, options, rate)
     if state.diverged:
         log.warning("%s; the values of update %d are kept", state.diverged, state.update)
@@ -118,7 +128,7 @@ def _one_update(
     state.history.append(
         {
             "update": state.update,
-            "epoch": (state.update - 1) // options.updates_per_epoch(len(prompts)),
+            "epoch": (state.update - 1) // options.updates_per_epoch(problems),
             "entropy": loss,
             "gradient_norm": size,
             "distance": distance,
@@ -126,7 +136,7 @@ def _one_update(
             "learning_rate": rate,
             "staleness": (state.update - 1) % options.rollout_updates,
             **describe(responses),
-            "prompt_tokens": sum(len(p.token_ids) for p in chosen) + len(chosen) * trainable.length,
+            "prompt_tokens": sum(len(p.token_ids) for p in chosen) + len(chosen) * task.trainable.length,
             "seconds_rollout": rolled - began,
             "seconds_loss": time.perf_counter() - rolled,
         }
@@ -134,36 +144,19 @@ def _one_update(
     _watch(state)
 
 
-def _rows(prompts: Sequence[Prompt], options: Optimization, seeds: Seeds, update: int) -> list[Prompt]:
-    return [prompts[i] for i in rows_of_update(options, len(prompts), update, seeds.order)]
-
-
-def _next_rollouts(
-    lm: LanguageModel,
-    prompts: Sequence[Prompt],
-    trainable: Trainable,
-    options: Optimization,
-    seeds: Seeds,
-    engine: Engine,
-    state: State,
-) -> list[list[Completion]]:
+def _next_rollouts(task: _Task, state: State) -> list[list[Completion]]:
     """Draw the responses of the next updates from the present values. They begin at a multiple of ``rollout_updates``."""
-    last = min(state.update + options.rollout_updates, options.total_updates(len(prompts)))
-    updates = [((seeds.rollout, n), _rows(prompts, options, seeds, n)) for n in range(state.update, last)]
-    return rollouts(lm, updates, _adaptation(trainable, state, {}), options, engine)
+    last = min(state.update + task.options.rollout_updates, task.options.total_updates(len(task.prompts)))
+    updates = [((task.seeds.rollout, n), task.rows(n)) for n in range(state.update, last)]
+    return rollouts(task.lm, updates, _adaptation(task.trainable, state, {}), task.options, task.engine)
 
 
 def _gradient(
-    lm: LanguageModel,
-    prompts: Sequence[Prompt],
-    trainable: Trainable,
-    options: Optimization,
-    values: Values,
-    responses: Sequence[Sequence[int]],
+    task: _Task, chosen: Sequence[Prompt], values: Values, responses: Sequence[Sequence[int]]
 ) -> tuple[float, Values]:
     """Return loss and gradient, a share of the rows from each process."""
-    work = (lm, values, prompts, responses, options)
-    parts = ranks.call(trainable.gradient, [(*work, share) for share in ranks.shares()])
+    work = (task.lm, values, chosen, responses, task.options)
+    parts = ranks.call(task.trainable.gradient, [(*work, share) for share in ranks.shares()])
     gradients = [gradient for _, gradient in parts]
     return sum(loss for loss, _ in parts), {
         name: reduce(torch.add, [g[name] for g in gradients]) for name in gradients[0]

@@ -14,10 +14,13 @@ from ttsv.methods.optimizing import optimized, optimized_by
 from ttsv.optimization import Optimization
 from ttsv.trainables import AllWeights, LoRA, Trainable
 
+HOST_BYTES = 46
+"""Bytes a parameter that the host holds beside the model where all weights move (measured, fp32)."""
+
 
 @dataclass(frozen=True)
 class EntropyMinimization(Method):
-    """All weights move. For N parameters the host holds up to 46 N bytes beside the model (measured, fp32), and a checkpoint 16 N.
+    """All weights move. For N parameters the host holds up to ``HOST_BYTES`` N bytes, and a checkpoint 16 N.
 
     ``keep`` writes the weights at every save, 4 N bytes each: the curves over updates need it.
     """
@@ -30,7 +33,7 @@ class EntropyMinimization(Method):
     def work(self, options: Optimization, problems: int, prompt: float) -> Work:
         """Return that of the recipe's optimisation without virtual tokens, with gradients, moments and copies of all weights."""
         common = work_of(options, problems, prompt, 0)
-        return replace(common, layer_passes=3, head_passes=3, host_bytes=46, device_copies=3)
+        return replace(common, layer_passes=3, head_passes=3, host_bytes=HOST_BYTES, device_copies=3)
 
     def determined_by(self, setting: Setting) -> dict[str, Any]:
         """Return model, prompts, the options that matter, every seed, and the method's own settings."""

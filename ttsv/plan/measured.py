@@ -12,6 +12,7 @@ import pandas as pd
 from ttsv.cost import Seconds, Shape, Work, decoding_time, loss_time
 from ttsv.grading import COMPLETIONS, METRICS
 from ttsv.machine import Machine
+from ttsv.methods.em import HOST_BYTES
 from ttsv.stages import ADAPTATION, PROMPTS
 from ttsv.store import MANIFEST, PROVENANCE
 from ttsv.study import read_history
@@ -91,7 +92,7 @@ def _adapted(
     size = round(rows[0]["response_tokens"] / rows[0]["response_length"])
     prompt = fmean(row["prompt_tokens"] for row in rows) / size
     passes = 3.0 if moves else 2.0
-    work = Work(1, size, prompt, cap, cap, passes, passes, host_bytes=46 if moves else 0)
+    work = Work(1, size, prompt, cap, cap, passes, passes, host_bytes=HOST_BYTES if moves else 0)
     modelled = decoding_time(models[0], machine, size, prompt, cap), loss_time(models[0], machine, work)
     names: tuple[Kind, Kind] = ("rollout", "loss")
     for kind, expected in zip(names, modelled, strict=True):
