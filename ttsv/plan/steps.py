@@ -22,6 +22,7 @@ from ttsv.prepared import (
     Prepared,
     asked_by,
     assemble,
+    data_dir,
     dtypes_on,
     generation_of,
     prompts_key,
@@ -161,6 +162,8 @@ def _outlined(cell: Cell, device: torch.device) -> Prepared:
     shared = [plain[key] for key in ("task", "prompt", "limit", "limit_seed", "adapt_on", "split_seed", "data_dir")]
     key = digest([shared, plain.get("adapt_task"), plain["model"], options.max_prompt_tokens, options.overlong_prompt])
     if key not in _asked:
+        for task in filter(None, (cell.task, cell.adapt_task)):
+            task.availability(data_dir(cell))  # says at once what reading them would try for minutes
         _asked[key] = (asked_by(cell), {})
     asked, rendered = _asked[key]
 
