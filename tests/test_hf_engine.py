@@ -22,7 +22,7 @@ from transformers import GenerationConfig
 
 from ttsv.adaptations import EmbeddingPrefix
 from ttsv.engines.base import Decoding, Request, Stopping, own_sampling, refuse_unsupported, resolve
-from ttsv.engines.hf import HFEngine
+from ttsv.engines.hf import HFEngine, _Run
 from ttsv.models import LanguageModel
 from ttsv.objectives import raw_entropy
 from ttsv.records import Completion, Prompt, UserError
@@ -125,6 +125,27 @@ def test_streams_decide_what_is_sampled() -> None:
     (batch,) = HFEngine().generate(lm, requests, None, decoding(10, temperature=1.0))
     assert len({batch[i].token_ids for i in range(4)}) == 4
     assert batch[4].token_ids == batch[0].token_ids
+
+
+@pytest.mark.parametrize("order", ["padding_prefix_prompt", "prefix_padding_prompt"])
+def test_rows_of_one_prompt_share_its_prefill_and_write_what_they_write_alone(
+    order: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm, prompts = tiny_lm("qwen3", torch.float64), some_prompts(3)
+    requests = [Request(p, s, (p.problem_id, s)) for s in range(4) for p in prompts]
+    rules = decoding(8, order=order, batch_size=len(requests), **SAMPLED)
+    alone = [next(HFEngine().generate(lm, [r], prefix_of(), rules))[0].token_ids for r in requests]
+    computed, forward = [], _Run._forward
+
+    def counted(self: _Run, cache: Any, attention: torch.Tensor, *rest: Any, **inputs: torch.Tensor) -> torch.Tensor:
+        computed.extend([len(attention)] if "inputs_embeds" in inputs else [])
+        return forward(self, cache, attention, *rest, **inputs)
+
+    monkeypatch.setattr(_Run, "_forward", counted)
+    (batch,) = HFEngine().generate(lm, requests, prefix_of(), rules)
+    assert sum(computed) == len(prompts)
+    assert [batch[i].token_ids for i in range(len(requests))] == alone
+    assert len(set(alone)) > len(prompts)
 
 
 def ends_of(completions: list[Completion], at: int) -> frozenset[int]:

@@ -20,7 +20,7 @@ from ttsv.engines.kv_cache import buffered_cache, grouped_attention
 from ttsv.models import LanguageModel
 from ttsv.objectives import raw_entropy
 from ttsv.placement import Batch, assemble, group_by_length
-from ttsv.records import Completion
+from ttsv.records import Completion, Prompt
 from ttsv.sampling import draw, uniforms
 
 log = logging.getLogger(__name__)
@@ -158,26 +158,41 @@ class _Run:
             logits = self._forward(cache, attention, positions, input_ids=tokens[:, None])
 
     def _prefill(self, batch: Batch) -> tuple[Tensor, DynamicCache]:
-        """Return the first logits (B, vocabulary) and the cache of a batch; prompts of like length are computed together."""
+        """Return the first logits (B, vocabulary) and the cache of a batch.
+
+        Prompts of like length are computed together, and a prompt that several rows share once.
+        """
         if not self.lm.attends_everywhere:
             cache = DynamicCache(config=self.lm.model.config)
             return self._forward(cache, batch.attention, batch.positions, inputs_embeds=batch.embeddings), cache
         rows, width = batch.attention.shape
         cache, shift = buffered_cache(self.lm, rows, width), self.shift
+        copies = self._rows_by_prompt()
+        firsts = [same[0] for same in copies]
         logits: dict[int, Tensor] = {}
-        for group in group_by_length(batch.attention.sum(1).tolist(), rows, PREFILL_TOKENS):
-            chosen = torch.tensor(group, device=self.lm.device)
+        for group in group_by_length(batch.attention[firsts].sum(1).tolist(), rows, PREFILL_TOKENS):
+            chosen = torch.tensor([firsts[i] for i in group], device=self.lm.device)
             columns = batch.attention[chosen].any(0).nonzero().squeeze(1)
             attention, positions, embeddings = (
                 tensor[chosen][:, columns] for tensor in (batch.attention, batch.positions, batch.embeddings)
             )
             part = DynamicCache(config=self.lm.model.config)
-            self.shift = None if shift is None else shift[group]
-            logits |= zip(group, self._forward(part, attention, positions, inputs_embeds=embeddings), strict=True)
-            for layer, filled in zip(cache.layers, part.layers, strict=True):
-                layer.place(chosen, columns, filled.keys, filled.values)
+            self.shift = None if shift is None else shift[chosen.cpu()]
+            found = self._forward(part, attention, positions, inputs_embeds=embeddings)
+            pairs = [(row, place) for place, i in enumerate(group) for row in copies[i]]
+            filled, computed = torch.tensor(pairs, device=self.lm.device).T
+            logits |= zip(filled.tolist(), found[computed], strict=True)
+            for layer, new in zip(cache.layers, part.layers, strict=True):
+                layer.place(filled, columns, new.keys[computed], new.values[computed])
         self.shift = shift
         return torch.stack([logits[i] for i in range(rows)]), cache
+
+    def _rows_by_prompt(self) -> list[list[int]]:
+        """Return the batch's rows, those of the same problem and prompt together: prefix and shift belong to a problem."""
+        found: dict[Prompt, list[int]] = {}
+        for i, row in enumerate(self.rows):
+            found.setdefault(row.request.prompt, []).append(i)
+        return list(found.values())
 
     def _forward(self, cache: DynamicCache, attention: Tensor, positions: Tensor, **inputs: Tensor) -> Tensor:
         """Return the logits (B, vocabulary) behind the last column."""
