@@ -1,14 +1,16 @@
 """A soft prompt on disk: what was saved is read back, other formats are read too, and what is no vector is refused."""
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from ttsv.records import UserError
-from ttsv.soft_prompt import SoftPrompt, load_soft_prompt
+from ttsv.soft_prompt import SoftPrompt, load_soft_prompt, write_tensors
+from ttsv.store import write_atomically
 
 
 @pytest.fixture
@@ -94,3 +96,18 @@ def test_a_missing_file_or_an_empty_folder_is_named(tmp_path: Path) -> None:
         load_soft_prompt(tmp_path / "none.pt")
     with pytest.raises(UserError, match="holds no vector"):
         load_soft_prompt(tmp_path)
+
+
+def test_tensors_are_written_without_a_copy_and_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
+    path, tensors = tmp_path / "weights.safetensors", {"w": torch.ones(1024, 1024)}
+    tracemalloc.start()
+    write_tensors(path, tensors, {})
+    assert tracemalloc.get_traced_memory()[1] < tensors["w"].nbytes / 4
+    tracemalloc.stop()
+    with pytest.raises(AttributeError):
+        write_tensors(path, tensors | {"v": None}, {})  # type: ignore[dict-item]
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="folder"):
+        write_atomically(tmp_path / "folder", "where a folder is, no file can be put")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", path.name]
+    assert torch.equal(load_file(path)["w"], tensors["w"])

@@ -14,13 +14,12 @@ from typing import Any, ClassVar, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from ttsv.models import LanguageModel
 from ttsv.records import UserError
-from ttsv.soft_prompt import SoftPrompt, load_soft_prompt, tensors_digest
-from ttsv.store import digest, write_atomically
+from ttsv.soft_prompt import SoftPrompt, load_soft_prompt, tensors_digest, write_tensors
+from ttsv.store import digest
 
 
 class Adaptation(ABC):
@@ -233,8 +232,7 @@ KINDS: dict[str, type[Adaptation]] = {
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, save(contiguous, {"ttsv": json.dumps(dict(metadata), sort_keys=True)}))
+    write_tensors(path, tensors, {"ttsv": json.dumps(dict(metadata), sort_keys=True)})
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

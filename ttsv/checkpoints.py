@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from ttsv.adaptations import Adaptation
 from ttsv.records import Completion, UserError
-from ttsv.soft_prompt import tensors_digest
-from ttsv.store import UNFINISHED, digest, write_atomically
+from ttsv.soft_prompt import tensors_digest, write_tensors
+from ttsv.store import UNFINISHED, digest
 from ttsv.trainables import Values
 
 CHECKPOINT = f"{UNFINISHED}/checkpoint.safetensors"
@@ -50,12 +49,12 @@ class Checkpoints:
 
     def save(self, state: State) -> None:
         """Replace the checkpoint, atomically."""
-        tensors = {f"{part}/{n}": t.contiguous() for part in _PARTS for n, t in getattr(state, part).items()}
+        tensors = {f"{part}/{n}": t for part in _PARTS for n, t in getattr(state, part).items()}
         plain = {name: getattr(state, name) for name in ("update", "history", "diverged", "collapsed", "collapsed_at")}
         rest = json.dumps(plain | {"pending": [[asdict(c) for c in responses] for responses in state.pending]})
         (self.folder / CHECKPOINT).parent.mkdir(exist_ok=True)
         metadata = {"state": rest, "digest": digest([rest, tensors_digest(tensors)])}
-        write_atomically(self.folder / CHECKPOINT, save(tensors, metadata))
+        write_tensors(self.folder / CHECKPOINT, tensors, metadata)
 
     def load(self) -> State | None:
         """Return the checkpoint's state, or None where the run has not got to one."""

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ttsv.records import Prompt, UserError
 from ttsv.sampling import permutation
-from ttsv.store import canonical_json, digest, write_atomically
+from ttsv.store import canonical_json, digest, replacing
 
 if TYPE_CHECKING:  # a vector's file is read without transformers
     from ttsv.models import LanguageModel
@@ -37,9 +37,14 @@ class SoftPrompt:
 
     def save(self, path: Path) -> None:
         """Write the vectors and their metadata to a safetensors file, atomically."""
-        write_atomically(
-            path, save({TENSOR: self.vectors.contiguous()}, {"ttsv": json.dumps(dict(self.metadata), sort_keys=True)})
-        )
+        write_tensors(path, {TENSOR: self.vectors}, {"ttsv": json.dumps(dict(self.metadata), sort_keys=True)})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write named tensors to a safetensors file, atomically and without a copy of them in memory."""
+    with replacing(path) as temporary:
+        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        save_file(contiguous, temporary, dict(metadata))
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:

@@ -14,7 +14,7 @@ from ttsv.methods.optimizing import optimized, optimized_by
 from ttsv.optimization import Optimization
 from ttsv.trainables import AllWeights, LoRA, Trainable
 
-HOST_BYTES = 46
+HOST_BYTES = 24
 """Bytes a parameter that the host holds beside the model where all weights move (measured, fp32)."""
 
 
