@@ -11,6 +11,7 @@ from tiny_tables import cell, rows_of
 from ttsv.metrics import metrics
 from ttsv.sentences import resolution, verdicts
 from ttsv.stats import accuracy_interval, difference_interval, difference_p, mcnemar, smallest_effect
+from ttsv.study import SHARED_FACTS, grouped
 from ttsv.tables import Cell, Group, comparison
 
 NONE = "0000001111"
@@ -206,3 +207,26 @@ def test_metrics_are_means_over_problems_and_rates_over_rows() -> None:
     assert found["flags"] == {"ok": 1, "no_answer": 1, "unparsed": 0, "timeout": 1, "error": 1}
     uneven = pd.concat([rows_of("11", samples=2), rows_of("0").assign(problem_id="p9")])
     assert metrics(uneven)["accuracy"] == 0.5
+
+
+def test_a_setting_that_changes_no_response_keeps_its_own_baseline_and_is_named() -> None:
+    def made(method: str, verdicts: str, variant: str, generation: str) -> Cell:
+        return cell(method, verdicts, **dict.fromkeys(SHARED_FACTS, ""), variant=variant, generation=generation)
+
+    (found,) = grouped(
+        [
+            made("none", NONE, "", "n"),
+            made("untrained_prefix", UNTRAINED, "step=0", "u0"),
+            made("untrained_prefix", NONE, "step=1", "u1"),
+            made("untrained_prefix", NONE, "step=2", "u1"),
+            made("ttsv", TRAINED, "step=2", "t2"),
+        ]
+    )
+    frame = comparison(found)
+    assert len(frame) == 4
+    trained = row(frame, method="ttsv (step=2)")
+    assert trained["baseline_untrained_prefix"] == "untrained_prefix (step=2)"
+    assert trained["gain_untrained_prefix"] == pytest.approx(40)
+    assert found.remarks() == [
+        "untrained_prefix (step=1) stands also for untrained_prefix (step=2): the same responses."
+    ]

@@ -161,7 +161,7 @@ def published_section(table: pd.DataFrame) -> Section:
 
 def group_section(group: Group, frame: pd.DataFrame) -> Section:
     """Return the section of a group: its comparison, and what the tests show, in words."""
-    words = [*filter(None, [resolution(frame)]), *verdicts(frame)]
+    words = [*filter(None, [resolution(frame)]), *group.remarks(), *verdicts(frame)]
     return Section(group.title, comparison_table(frame), after=words, brief=COMPARISON_BRIEF)
 
 

@@ -118,11 +118,28 @@ class Cell:
 
 @dataclass(frozen=True)
 class Group:
-    """Cells that may be compared: the same model, problems, prompt and evaluation. ``title`` names what they share."""
+    """Cells that may be compared: the same model, problems, prompt and evaluation. ``title`` names what they share.
+
+    ``repeats`` are the cells that hold the very responses of one of ``cells``, by its label: another seed, or what changed nothing.
+    """
 
     title: str
     cells: Sequence[Cell]
     context: dict[str, Any] = field(default_factory=dict)
+    repeats: Mapping[str, Sequence[Cell]] = field(default_factory=dict)
+
+    @property
+    def all_cells(self) -> list[Cell]:
+        """The cells with their repeats."""
+        return [*self.cells, *(cell for same in self.repeats.values() for cell in same)]
+
+    def remarks(self) -> list[str]:
+        """Say which labels one row of the table stands for."""
+        found = []
+        for label, same in self.repeats.items():
+            if others := list(dict.fromkeys(cell.label for cell in same if cell.label != label)):
+                found.append(f"{label} stands also for {', '.join(others)}: the same responses.")
+        return found
 
 
 def read_cell(record_file: Path, results: Path) -> Cell | None:
@@ -210,9 +227,14 @@ def apart(cells: Iterable[Cell], by: Callable[[Cell], Any]) -> list[list[Cell]]:
 
 def distinct(cells: Iterable[Cell], by: Callable[[Cell], Hashable]) -> list[Cell]:
     """Return the cells without those that only repeat a generation under another seed, as ``none`` does; ``by`` tells others apart."""
-    found: dict[Hashable, Cell] = {}
+    return [same[0] for same in _repeated(cells, by)]
+
+
+def _repeated(cells: Iterable[Cell], by: Callable[[Cell], Hashable]) -> list[list[Cell]]:
+    found: dict[Hashable, list[Cell]] = {}
     for cell in sorted(cells, key=lambda c: (c.seed, c.variant)):
-        found.setdefault((cell.method, cell.facts.get("generation", id(cell)), cell.aggregate, by(cell)), cell)
+        key = (cell.method, cell.facts.get("generation", id(cell)), cell.aggregate, by(cell))
+        found.setdefault(key, []).append(cell)
     return list(found.values())
 
 
@@ -220,7 +242,11 @@ def _group(cells: Sequence[Cell]) -> Group:
     facts = cells[0].facts
     size = f"{len(set(cells[0].samples['problem_id']))} problems" + (" (a seeded subset)" if facts["limit"] else "")
     title = f"{facts['model']} on {facts['task']}, {size}: {rules(facts)}"
-    return Group(title, distinct(cells, lambda cell: cell.adapt_task and cell.facts.get("at_update")), dict(facts))
+    repeated = _repeated(cells, lambda cell: cell.adapt_task and cell.facts.get("at_update"))
+    repeats: dict[str, list[Cell]] = {}
+    for first, *others in repeated:
+        repeats.setdefault(first.label, []).extend(others)
+    return Group(title, [same[0] for same in repeated], dict(facts), repeats)
 
 
 def rules(facts: Mapping[str, Any]) -> str:

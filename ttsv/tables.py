@@ -67,7 +67,7 @@ def _key(cell: Cell) -> tuple[str, str]:
 def _shown(group: Group, cell: Cell) -> str:
     """Return the cell's label, with a tag where cells of other options share it."""
     label, options = _key(cell)
-    return label if len({_key(c) for c in group.cells if c.label == label}) == 1 else f"{label} [options {options[:4]}]"
+    return label if len({_key(c) for c in group.cells if c.label == label}) <= 1 else f"{label} [options {options[:4]}]"
 
 
 def _mean_row(group: Group, cells: Sequence[Cell], half: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -168,7 +168,7 @@ def baseline(group: Group, cell: Cell, name: str) -> Cell | None:
     """
     if cell.method in (name, "none"):
         return None
-    found = [c for c in group.cells if c.method == name and (c.seed == cell.seed or name == "none")]
+    found = [c for c in group.all_cells if c.method == name and (c.seed == cell.seed or name == "none")]
     found.sort(key=lambda c: (c.aggregate != cell.aggregate, c.variant != cell.variant, c.seed != cell.seed))
     return found[0] if found else None
 
