@@ -45,7 +45,11 @@ def verdict_section(suite: Suite, verdict: Waterfall, frames: Frames) -> list[Se
         }
     )
     notes = [f"Note: {note}." for note in suite.notes]
-    return [Section("Verdict", table, ["\n".join(f"- {sentence}" for sentence in verdict.verdict), *notes])]
+    figure = (
+        "In the figure a step starts at the arm that it is the difference to; hatched: a loss; diamonds: single prefixes; lines: "
+        "the ranges above for steps, 95 % intervals for arms."
+    )
+    return [Section("Verdict", table, ["\n".join(f"- {sentence}" for sentence in verdict.verdict), *notes, figure])]
 
 
 def arms_section(suite: Suite, verdict: Waterfall, frames: Frames) -> list[Section]:

@@ -34,7 +34,7 @@ TRUTHS = {
     "prefix": Truth("all of the gain is there before the first update", 0, 1, 1, 1, {"total": 1, "before": 1}),
     "updates": Truth("all comes from updates, and carries over", 0, 0, 1, 1, {"total": 1, "held_out": 1}),
     "own problems": Truth(
-        "all comes from optimising on the very problems", 0, 0, 0, 1, {"total": 1, "own_problems": 1}
+        "all comes from optimising on the problems that are scored", 0, 0, 0, 1, {"total": 1, "own_problems": 1}
     ),
     "format": Truth("updates gain what another prompt gains as well", 1, 0, 1, 1, {"total": 1, "prompt": 1}),
     "halves": Truth(
