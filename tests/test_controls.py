@@ -16,6 +16,7 @@ from ttsv.controls.arms import DRAWS, HELD_OUT, RELEASED, TRAINED, UNTRAINED, WI
 from ttsv.controls.comparisons import outcomes, voting_frame
 from ttsv.controls.decomposition import graders_frame
 from ttsv.controls.dynamics import updates_frame
+from ttsv.controls.sections import unboxed
 from ttsv.report import write_report
 from ttsv.stats import accuracy_interval, difference_interval, difference_p, holm
 from ttsv.study import read_cells
@@ -396,6 +397,20 @@ def test_a_study_without_the_arms_has_no_page(tmp_path: Path) -> None:
     study.run("ttsv", 0.5)
     write_report(study.results, "study")
     assert not (study.folder / "controls.md").exists()
+
+
+def test_a_prompt_that_is_only_better_without_a_box_is_named() -> None:
+    table = pd.DataFrame(
+        {
+            "arm": ["no prefix", "prompt question", "prompt few_shot", "trained"],
+            "right": [25.0, 0.0, 17.2, 0.0],
+            "lenient": [35.9, 76.6, 17.2, 80.0],
+        }
+    )
+    (note,) = unboxed(table)
+    assert "prompt question has 0.0 % right as graded and 76.6 % in the lenient reading" in note
+    assert note.endswith("no prefix 25.0 % and 35.9 %")
+    assert unboxed(table[1:]) == unboxed(pd.DataFrame()) == []
 
 
 def test_both_graders_say_what_an_arm_gains(whole: tuple[Study, Rows]) -> None:
