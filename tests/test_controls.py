@@ -2,6 +2,7 @@
 
 import re
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from tiny_tables import history
 
 from ttsv.controls.arms import DRAWS, HELD_OUT, RELEASED, TRAINED, UNTRAINED, WITHIN, Suite, suites
 from ttsv.controls.comparisons import outcomes, voting_frame
+from ttsv.controls.decomposition import graders_frame
 from ttsv.controls.dynamics import updates_frame
+from ttsv.controls.sections import unboxed
 from ttsv.report import write_report
 from ttsv.stats import accuracy_interval, difference_interval, difference_p, holm
 from ttsv.study import read_cells
@@ -303,7 +306,7 @@ def test_the_figures_that_the_page_shows_are_there(whole: tuple[Study, Rows]) ->
     [
         ((0.2, 0.7, 0.7), 0.7, {"total": 1, "before": 1}, "come from: the prefix before its first update."),
         ((0.2, 0.2, 0.7), 0.7, {"total": 1, "updates": 1, "held_out": 1}, "come from: updates that carry over"),
-        ((0.2, 0.2, 0.7), 0.2, {"total": 1, "updates": 1, "own_problems": 1}, "come from: updates on the very problems"),
+        ((0.2, 0.2, 0.7), 0.2, {"total": 1, "updates": 1, "own_problems": 1}, "come from: updates on all problems"),
         ((0.4, 0.4, 0.4), 0.4, {}, "cannot tell whether there is a gain"),
         ((0.7, 0.2, 0.2), 0.2, {"total": -1, "before": -1}, "A loss of"),
     ],
@@ -394,3 +397,34 @@ def test_a_study_without_the_arms_has_no_page(tmp_path: Path) -> None:
     study.run("ttsv", 0.5)
     write_report(study.results, "study")
     assert not (study.folder / "controls.md").exists()
+
+
+def test_a_prompt_that_is_only_better_without_a_box_is_named() -> None:
+    table = pd.DataFrame(
+        {
+            "arm": ["no prefix", "prompt question", "prompt few_shot", "trained"],
+            "right": [25.0, 0.0, 17.2, 0.0],
+            "lenient": [35.9, 76.6, 17.2, 80.0],
+        }
+    )
+    (note,) = unboxed(table)
+    assert "prompt question has 0.0 % right as graded and 76.6 % in the lenient reading" in note
+    assert note.endswith("no prefix 25.0 % and 35.9 %")
+    assert unboxed(table[1:]) == unboxed(pd.DataFrame()) == []
+
+
+def test_both_graders_say_what_an_arm_gains(whole: tuple[Study, Rows]) -> None:
+    study, _ = whole
+    suite = only(study)
+    alone = suite.released.samples
+    other = alone.assign(correct=False, graders_disagree=alone["problem_id"] == alone["problem_id"].iloc[0])
+    trained = [
+        replace(cell, samples=cell.samples.assign(correct=True, graders_disagree=True)) for cell in suite.arms[TRAINED]
+    ]
+    arms = {RELEASED: [replace(suite.released, samples=other)], TRAINED: trained}
+    found = graders_frame(replace(suite, arms=arms, others={})).set_index("arm")
+    share = 100 / alone["problem_id"].nunique()
+    assert list(found.loc[RELEASED, ["accuracy", "second", "gain", "second_gain"]]) == pytest.approx([0, share, 0, 0])
+    assert list(found.loc[TRAINED, ["accuracy", "second", "gain", "second_gain"]]) == pytest.approx(
+        [100, 0, 100, -share]
+    )

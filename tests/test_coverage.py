@@ -55,6 +55,13 @@ def test_a_strong_source_is_found_and_nothing_is_mostly_silent() -> None:
     assert strong.right + strong.silent + strong.wrong == pytest.approx(1)
 
 
+def test_seeds_that_differ_are_not_taken_for_an_effect() -> None:
+    rng = np.random.default_rng(0)
+    found = verdicts.simulate("nothing", verdicts.NOTHING, 500, 0.0, seeds=3, sd=0.05)(rng, 150)
+    assert found.sd == 0.05
+    assert found.wrong < 0.05
+
+
 def test_the_pages_depend_on_neither_the_number_of_processes_nor_the_day(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

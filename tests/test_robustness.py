@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from scipy.stats import beta
 from tiny_tables import finished_run
 
 from ttsv.report import write_report
@@ -38,12 +39,23 @@ def test_flips_are_counted_over_every_pair_of_settings(tmp_path: Path) -> None:
     assert list(flips.loc[("dtype float32", "dtype bfloat16")]) == [1, 2, 3]
     assert list(flips.loc[("dtype float32, batch_size 8", "dtype bfloat16, batch_size 32")]) == [0, 1, 1]
     assert found.flips == 3
-    assert found.floor == pytest.approx(100 * 2 * math.sqrt(3) / 10)
+    limit = beta.ppf(0.95, 3 + 1, 10 - 3)
+    assert found.floor == pytest.approx(100 * 2 * math.sqrt(10 * limit) / 10)
     text = write_report(tmp_path, "study").text
     assert "## Noise floor: ttsv, seed 15" in text
-    assert "Up to 3 of 10 verdicts flip (30.0 %), though nothing but the arithmetic differs." in text
+    assert "Up to 3 of 10 verdicts flip (30.0 %), though nothing but the arithmetic differs; " in text
     assert f"differ by less than {found.floor:.1f} points" in text
     assert len(pd.read_csv(tmp_path / "runs" / "study" / "robustness.csv")) == 3
+
+
+def test_where_no_verdict_flipped_the_floor_is_not_zero(tmp_path: Path) -> None:
+    run(tmp_path, BASE, "a")
+    run(tmp_path, BASE, "b", batch_size=8)
+    (found,) = robustness(read_cells(tmp_path / "runs" / "study", tmp_path)[0])
+    assert found.flips == 0
+    assert found.possible == pytest.approx(10 * (1 - 0.05**0.1))
+    assert "Up to 0 of 10 verdicts flip (0.0 %)" in found.sentence()
+    assert "may be 2.6 of so many" in found.sentence()
 
 
 def test_runs_that_differ_in_more_than_the_arithmetic_are_no_pair(tmp_path: Path) -> None:

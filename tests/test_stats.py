@@ -219,6 +219,14 @@ def test_seeds_that_agree_leave_the_error_of_the_problems_and_two_seeds_none_at_
         difference_interval(same[:2])
 
 
+def test_an_interval_over_seeds_that_differ_keeps_the_strict_levels_of_an_adjustment() -> None:
+    rng, datasets, problems, level = np.random.default_rng(0), 2000, 500, 0.05 / 8
+    gains = 0.05 * rng.standard_normal((datasets, 3, 1))
+    answers = (rng.random((datasets, 3, problems)) < 0.5 + gains).astype(float) - 0.5
+    low, high = difference_interval(answers, confidence=1 - level)
+    assert ((low > 0) | (high < 0)).mean() < level + 3 * sqrt(level / datasets)
+
+
 def test_the_p_value_over_seeds_is_where_the_interval_reaches_zero() -> None:
     rng = np.random.default_rng(0)
     differences = rng.choice([-1.0, 0.0, 1.0], p=[0.1, 0.6, 0.3], size=(3, 60))

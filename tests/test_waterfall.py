@@ -42,7 +42,7 @@ def directions(found: Outcomes) -> dict[str, int]:
     [
         (outcomes(0.25, 0.25, 0.25), {"total", "beyond", "before", "draws"}, "the prefix before its first update."),
         (outcomes(0, 0.25, 0.25), {"total", "beyond", "updates", "held_out"}, "updates that carry over to problems they never saw."),
-        (outcomes(0, 0, 0.25), {"total", "beyond", "updates", "own_problems"}, "updates on the very problems that are scored."),
+        (outcomes(0, 0, 0.25), {"total", "beyond", "updates", "own_problems"}, "updates on all problems, those that are scored among"),
         (outcomes(0, 0.25, 0.25, 0.25), {"total", "prompt", "updates", "held_out"}, "updates that carry over"),
         (outcomes(0, 0, 0), set(), "This data set cannot tell whether there is a gain."),
     ],
@@ -62,6 +62,48 @@ def test_a_loss_is_called_a_loss_and_its_repair_is_seen() -> None:
     worse = waterfall(outcomes(-0.25, -0.25, -0.25))
     assert worse.verdict[0].startswith("A loss of ")
     assert worse.verdict[1].startswith("This vector loses ")
+
+
+def test_the_headline_and_the_sentences_do_not_contradict_each_other() -> None:
+    data = outcomes(0, 0.25, 0.25)
+    without = waterfall(replace(data, held_out=None))
+    assert without.steps["updates"].direction == 1
+    assert without.verdict[0].endswith("a part is shown to come from: the updates.")
+    small = waterfall(outcomes(0, 0.08, 0.16))
+    assert [small.steps[name].direction for name in ("updates", "held_out", "own_problems")] == [1, 0, 0]
+    assert small.verdict[0].endswith("a part is shown to come from: the updates.")
+
+
+def test_what_carries_over_is_no_source_of_a_gain_that_the_updates_did_not_add_to() -> None:
+    found = waterfall(outcomes(0.25, 0.5, 0.25))
+    assert [found.steps[name].direction for name in ("updates", "held_out", "own_problems")] == [0, 1, -1]
+    assert found.verdict[0].endswith("a part is shown to come from: the prefix before its first update.")
+
+
+def test_no_part_of_a_gain_is_said_to_exceed_it() -> None:
+    found = waterfall(outcomes(0.5, 0.25, 0.25))
+    assert found.steps["before"].high > found.steps["total"].points
+    assert any(sentence.startswith("The untrained prefix alone gains ") for sentence in found.verdict)
+    assert not any(re.match(r"Of the [0-9.]+ points", sentence) for sentence in found.verdict)
+
+
+def test_a_range_without_zero_that_the_exact_test_does_not_bear_out_is_explained() -> None:
+    gained, lost = np.repeat([1.0, 0.0], [17, 47]), np.repeat([0.0, 1.0, 0.0], [17, 5, 42])
+    found = waterfall(Outcomes(lost, lost[None], gained[None], np.arange(64) % 2 == 0))
+    total = found.steps["total"]
+    assert total.direction == 0 < total.low
+    assert found.verdict[1].endswith(f"points, but the exact test leaves 0 possible (Holm p {total.p_holm:.3g}).")
+
+
+def test_a_prompt_that_nothing_beat_is_called_the_vectors_own() -> None:
+    data = outcomes(0, 0, 0)
+    worse = waterfall(replace(data, prompts={"chat": np.zeros(N)})).verdict
+    assert "(no other prompt did better than the vector's own on either half)" in worse[2]
+    half = np.where(data.halves, 1.0, 0.0)
+    assert (
+        "(chosen on the other half: the vector's own and chat)"
+        in waterfall(replace(data, prompts={"chat": half})).verdict[2]
+    )
 
 
 def test_the_steps_add_up_to_the_total() -> None:

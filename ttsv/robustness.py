@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from ttsv.stats import mcnemar
+from ttsv.stats import clopper_pearson, mcnemar
 from ttsv.study import Cell, apart
 
 SAME = (
@@ -38,7 +38,7 @@ VARIED = ("batch_size", "sort_by_length")
 
 @dataclass(frozen=True)
 class Robustness:
-    """The pairs of one vector: ``frame`` has a row per pair, and ``floor`` is the largest share of verdicts that flipped."""
+    """The pairs of one vector: ``frame`` has a row per pair; ``flips``, ``possible`` and ``floor`` are of the pair that differs most."""
 
     title: str
     problems: int
@@ -50,17 +50,22 @@ class Robustness:
         return int((self.frame["wrong_to_right"] + self.frame["right_to_wrong"]).max())
 
     @property
+    def possible(self) -> float:
+        """How many verdicts may flip on other problems: the upper 95 % limit of Clopper and Pearson, above 0 where none flipped."""
+        return self.problems * float(clopper_pearson(self.flips, self.problems, confidence=0.9)[1])
+
+    @property
     def floor(self) -> float:
-        """The noise floor in points: two standard deviations of a difference made of as many flips, each as likely up as down."""
-        return 100 * 2 * math.sqrt(self.flips) / self.problems
+        """The noise floor in points: two standard deviations of a difference made of as many possible flips, as likely up as down."""
+        return 100 * 2 * math.sqrt(self.possible) / self.problems
 
     def sentence(self) -> str:
         """Say what the floor is and what follows."""
         return (
             f"Up to {self.flips} of {self.problems} verdicts flip ({100 * self.flips / self.problems:.1f} %), "
             "though nothing but the arithmetic "
-            f"differs. If so many flip at random, two runs differ by less than {self.floor:.1f} points in about 95 % of "
-            "cases: smaller differences "
+            f"differs; on other problems it may be {self.possible:.1f} of so many (upper 95 % limit). If so many flip at random, two runs "
+            f"differ by less than {self.floor:.1f} points in about 95 % of cases: smaller differences "
             "between runs of unlike settings are not called effects."
         )
 

@@ -1,6 +1,7 @@
 """How much of a gain is there before training, what training adds, and what a prompt alone would give: rules on outcomes alone.
 
-**Arms.** The same N problems, scored under: the released prompt without a prefix; other prompts without a prefix; the untrained prefix
+**Arms.** The same N problems, scored under: the vector's own prompt without a prefix (``released``: in the paper's setting the released
+prompt; *no prefix* in the sentences); other prompts without a prefix; the untrained prefix
 (same seed and initialisation); other random prefixes; the trained vector; and held out: each problem under the vector that was optimised
 on the other half. *Best prompt* is a score per problem as well: the prompt, the released one among them, that did best on the half that
 the problem is not in, so that choosing gives it no advantage (ties: the first, the released one before all others).
@@ -17,19 +18,20 @@ before         untrained - released            what is there before the first up
 draws          random prefixes - released      the same over the distribution of random prefixes
 updates        trained - untrained             what the updates add on the problems they were made on
 held_out       held out - untrained            what updates add on problems that they never saw
-own_problems   trained - held out              what only optimising on the very problems adds
+own_problems   trained - held out              what optimising on all problems, these among them, adds to the other half
 =============  ==============================  ==========================================================
 
 The waterfall is total = before + held_out + own_problems (= before + updates); prompt and beyond split the total a second way.
 
 **Rules.** (1) Every range is an interval of :func:`ttsv.stats.difference_interval` at 1 - 0.05 / m for the m steps that the arms allow
-(Bonferroni), so that all ranges of a page are meant to hold together in 95 % of data sets; those of *prompt* and *beyond* speak of the
-prompts that were chosen. (2) A direction (gains, loses, adds, costs, above, below)
-is stated only where the Holm-adjusted p-value of :func:`ttsv.stats.difference_p` over the m steps is below 0.05 and the range leaves
-out 0. (3) Everywhere else the sentence says that the data set cannot tell, and gives the range. (4) The first sentence names as sources of
-a gain only steps shown to be positive, and only where the total is shown to be; it never concludes from silence. (5) One seed speaks of
-that one vector; a statement about the method needs three seeds or more, whose spread then counts. With fewer than three random prefixes
-the step *draws* is left out.
+(Bonferroni), so that all ranges of a suite are meant to hold together in 95 % of data sets; those of *prompt* and *beyond* speak of the
+prompts that were chosen. (2) A direction (gains, loses, adds, costs, above, below) is stated only where the Holm-adjusted p-value of
+:func:`ttsv.stats.difference_p` over the m steps is below 0.05 and the range leaves out 0. (3) Everywhere else the sentence says that the
+data set cannot tell, and gives the range, and the p-value where only the range leaves out 0. (4) The first sentence names as sources of
+a gain only steps shown to be positive, and only where the total is shown to be: *before*; the parts of the updates, *held_out* and
+*own_problems*, unless one of them is shown to be negative and *updates* not to be positive; and *updates* where neither part is named.
+It never concludes from silence. (5) One seed speaks of that one vector; a statement about the method needs three seeds or more, whose
+spread then counts. With fewer than three random prefixes the step *draws* is left out.
 
 How often the rules are right, silent and wrong on data with known truth: ``results/verdict_rules.md`` (``python -m ttsv.coverage``).
 """
@@ -45,6 +47,8 @@ from ttsv.records import UserError
 from ttsv.stats import MIN_SEEDS, difference_interval, difference_p, holm
 
 LEVEL = 0.05
+OWN = "released"
+"""The name of the vector's own prompt among those that are chosen from."""
 Scores = npt.NDArray[np.float64]
 
 
@@ -155,10 +159,10 @@ def waterfall(outcomes: Outcomes) -> Waterfall:
 
 def best_prompt(outcomes: Outcomes) -> tuple[Scores, tuple[str, str]]:
     """Return per problem (N,) the score under the prompt that did best on the other half, and the two prompts' names."""
-    candidates = {"released": np.asarray(outcomes.released), **outcomes.prompts}
+    candidates = {OWN: np.asarray(outcomes.released), **outcomes.prompts}
     second = np.asarray(outcomes.halves, dtype=bool)
     on_first, on_second = (
-        max(candidates, key=lambda name: float(candidates[name][half].mean())) if outcomes.prompts else "released"
+        max(candidates, key=lambda name: float(candidates[name][half].mean())) if outcomes.prompts else OWN
         for half in (~second, second)
     )
     return np.where(second, candidates[on_first], candidates[on_second]), (on_first, on_second)
@@ -181,9 +185,9 @@ def _differences(outcomes: Outcomes, best: Scores) -> dict[str, Scores]:
 
 SENTENCES = {
     "total": (
-        "{who} gains {range} points over the released baseline.",
-        "{who} loses {range} points against the released baseline.",
-        "whether {who} gains or loses against the released baseline",
+        "{who} gains {range} points over no prefix.",
+        "{who} loses {range} points against no prefix.",
+        "whether {who} gains or loses against no prefix",
     ),
     "prompt": (
         "A prompt alone, without a vector, gains {range} points ({chosen}).",
@@ -216,9 +220,9 @@ SENTENCES = {
         "whether the updates add or cost anything on problems that they never saw",
     ),
     "own_problems": (
-        "Optimising on the very problems adds {range} points to what carries over.",
-        "Optimising on the very problems costs {range} points against what carries over.",
-        "whether optimising on the very problems adds or costs anything",
+        "Optimising on all problems, these among them, adds {range} points to what carries over from the other half.",
+        "Optimising on all problems, these among them, costs {range} points against what carries over from the other half.",
+        "whether optimising on all problems, these among them, adds or costs anything against the other half alone",
     ),
 }
 """Per step: the sentence for a shown gain, for a shown loss, and what cannot be told where neither is shown."""
@@ -226,8 +230,11 @@ SENTENCES = {
 SOURCES = {
     "before": "the prefix before its first update",
     "held_out": "updates that carry over to problems they never saw",
-    "own_problems": "updates on the very problems that are scored",
+    "own_problems": "updates on all problems, those that are scored among them",
+    "updates": "the updates",
 }
+PARTS = ("held_out", "own_problems")
+"""What *updates* is the sum of."""
 
 
 def _verdict(outcomes: Outcomes, steps: Mapping[str, Step], chosen: tuple[str, str]) -> tuple[str, ...]:
@@ -235,10 +242,18 @@ def _verdict(outcomes: Outcomes, steps: Mapping[str, Step], chosen: tuple[str, s
     draws = [] if outcomes.draws is None else [100 * float((d - outcomes.released).mean()) for d in outcomes.draws]
     words = {
         "who": "this vector" if seeds == 1 else f"TTSV, over {seeds} seeds,",
-        "chosen": "chosen on the other half: " + " and ".join(dict.fromkeys(chosen)),
+        "chosen": _choice(chosen),
         "draws": f"{min(draws):+.1f} to {max(draws):+.1f}" if draws else "",
     }
     return (_headline(steps), *(_sentence(step, steps["total"], words) for step in steps.values()))
+
+
+def _choice(chosen: tuple[str, str]) -> str:
+    """Return which prompts were chosen, in words."""
+    if set(chosen) == {OWN}:
+        return "no other prompt did better than the vector's own on either half"
+    names = ["the vector's own" if name == OWN else name for name in dict.fromkeys(chosen)]
+    return "chosen on the other half: " + " and ".join(names)
 
 
 def _headline(steps: Mapping[str, Step]) -> str:
@@ -247,18 +262,33 @@ def _headline(steps: Mapping[str, Step]) -> str:
         return "This data set cannot tell whether there is a gain."
     if total.direction < 0:
         return f"A loss of {-total.points:.1f} points is shown."
-    shown = [words for name, words in SOURCES.items() if name in steps and steps[name].direction > 0]
-    if shown:
-        return f"Of the gain of {total.points:.1f} points, a part is shown to come from: {'; '.join(shown)}."
+    sources = _sources(steps)
+    if sources:
+        shown = "; ".join(SOURCES[name] for name in sources)
+        return f"Of the gain of {total.points:.1f} points, a part is shown to come from: {shown}."
     return f"A gain of {total.points:.1f} points is shown; this data set cannot tell where it comes from."
+
+
+def _sources(steps: Mapping[str, Step]) -> list[str]:
+    """Return the steps that rule 4 names."""
+    directions = {name: step.direction for name, step in steps.items()}
+    parts = [name for name in PARTS if directions.get(name, 0) > 0]
+    if directions["updates"] <= 0 and any(directions.get(name, 0) < 0 for name in PARTS):
+        parts = []
+    if directions["updates"] > 0 and not parts:
+        parts = ["updates"]
+    return ["before", *parts] if directions["before"] > 0 else parts
 
 
 def _sentence(step: Step, total: Step, words: Mapping[str, str]) -> str:
     gain, loss, unknown = SENTENCES[step.name]
     if step.direction == 0:
-        text = f"This data set cannot tell {unknown}: {{range}} points."
+        text = f"This data set cannot tell {unknown}: {{range}} points"
+        text += (
+            "." if step.low <= 0 <= step.high else f", but the exact test leaves 0 possible (Holm p {step.p_holm:.3g})."
+        )
         return text.format_map({**words, "range": f"{step.low:+.1f} to {step.high:+.1f}"})
-    if step.name == "before" and step.direction > 0 and total.direction > 0:
+    if step.name == "before" and step.direction > 0 and step.high <= total.points and total.direction > 0:
         gain = f"Of the {total.points:.1f} points, {{range}} are there before the first update."
     low, high = sorted((abs(step.low), abs(step.high)))
     text = (gain if step.direction > 0 else loss).format_map({**words, "range": f"{low:.1f} to {high:.1f}"})

@@ -234,8 +234,8 @@ def _strata(suite: Suite) -> Iterator[dict[str, Any]]:
 
 
 def graders_frame(suite: Suite) -> pd.DataFrame:
-    """Return per arm how the two graders agree: responses, disagreements, and accuracies under both, in percent."""
-    rows = []
+    """Return per arm how the two graders agree: responses, disagreements, accuracies under both (percent), and points over no prefix."""
+    rows: list[dict[str, Any]] = []
     for name, cells in arms(suite).items():
         responses = pooled(cells)
         if "graders_disagree" not in responses:
@@ -243,4 +243,8 @@ def graders_frame(suite: Suite) -> pd.DataFrame:
         second = responses["correct"] != responses["graders_disagree"]
         row = {"arm": name, "responses": len(responses), "disagree": int(responses["graders_disagree"].sum())}
         rows.append({**row, "accuracy": 100 * float(responses["correct"].mean()), "second": 100 * float(second.mean())})
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    if RELEASED in set(frame.get("arm", [])):
+        alone = frame.set_index("arm").loc[RELEASED]
+        frame = frame.assign(gain=frame["accuracy"] - alone["accuracy"], second_gain=frame["second"] - alone["second"])
+    return frame

@@ -64,7 +64,7 @@ def bars(suite: Suite, verdict: Waterfall, arms: pd.DataFrame) -> pd.DataFrame:
     rows.append(_step(BEFORE, verdict, "before", released))
     if "held_out" in steps:
         rows.append(_step("updates, on unseen problems", verdict, "held_out", untrained))
-        rows.append(_step("updates on these very problems", verdict, "own_problems", verdict.arms["held out"]))
+        rows.append(_step("updates on all problems", verdict, "own_problems", verdict.arms["held out"]))
     else:
         rows.append(_step("updates", verdict, "updates", untrained))
     return pd.DataFrame([*rows, _bar(TRAINED, of_arm[TRAINED])])

@@ -162,4 +162,15 @@ def graders_section(suite: Suite, verdict: Waterfall, frames: Frames) -> list[Se
         "disagree": numbers(found["disagree"], ".0f"),
     }
     columns |= {"accuracy %": numbers(found["accuracy"]), "second grader %": numbers(found["second"])}
-    return [Section("Agreement of graders", texts(columns))]
+    if "gain" in found:
+        columns |= {
+            "points over no prefix": numbers(found["gain"], "+.1f"),
+            "the same, second grader": numbers(found["second_gain"], "+.1f"),
+        }
+    target = (suite.released.setting("second_grader") or {}).get("_target_", "")
+    words = (
+        f"*accuracy*: by `{suite.released.facts['grader']}`, which this page goes by; *second grader*: "
+        f"`{target.rpartition('.')[2] or 'the other'}`, on the same responses. Nothing is tested here; what changes its sign with the "
+        "grader is no finding about the vector."
+    )
+    return [Section("Agreement of graders", texts(columns), [words])]

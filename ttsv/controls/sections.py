@@ -44,8 +44,26 @@ def verdict_section(suite: Suite, verdict: Waterfall, frames: Frames) -> list[Se
             "shown": [shown[int(direction)] for direction in steps["direction"]],
         }
     )
-    notes = [f"Note: {note}." for note in suite.notes]
-    return [Section("Verdict", table, ["\n".join(f"- {sentence}" for sentence in verdict.verdict), *notes])]
+    notes = [f"Note: {note}." for note in (*suite.notes, *unboxed(frames["failures"]))]
+    figure = (
+        "In the figure a step starts at the arm that it is the difference to; hatched: a loss; diamonds: single prefixes; lines: "
+        "the ranges above for steps, 95 % intervals for arms."
+    )
+    return [Section("Verdict", table, ["\n".join(f"- {sentence}" for sentence in verdict.verdict), *notes, figure])]
+
+
+def unboxed(failures: pd.DataFrame) -> list[str]:
+    """Say which prompts are no better than no prefix as graded, but better in the lenient reading, by the table of failures of format."""
+    rows = {str(row["arm"]): row for row in failures.to_dict("records")}
+    alone = rows.get(RELEASED)
+    if alone is None:
+        return []
+    return [
+        f"prompts are chosen as graded: {name} has {row['right']:.1f} % right as graded and {row['lenient']:.1f} % in the lenient "
+        f"reading (*Failures of format*), {RELEASED} {alone['right']:.1f} % and {alone['lenient']:.1f} %"
+        for name, row in rows.items()
+        if name.startswith("prompt ") and row["right"] <= alone["right"] and row["lenient"] > alone["lenient"]
+    ]
 
 
 def arms_section(suite: Suite, verdict: Waterfall, frames: Frames) -> list[Section]:

@@ -96,7 +96,7 @@ VERDICTS = """
 The rules of `ttsv.waterfall` on {datasets:,} simulated data sets per row; Monte Carlo error (one standard error) of a share:
 {error:.1f} points at 5 %, {worst:.1f} at 50 %. Baseline accuracy {baseline:.0%}, Beta chances with a+b = {spread:g} (two runs that do not
 differ disagree on {discordance:.0%} of the problems), two other prompts, {draws} other random prefixes, all steps present.
-Rows of several seeds: seeds whose true effects are equal.
+*sd*: standard deviation of the true effects of single vectors (trained, untrained, random, held out), in points.
 
 - *right*: no stated direction is false, and the directions that name the cause are stated. For `nothing`: no direction is stated.
 - *silent*: no stated direction is false, and not all that name the cause are stated.
@@ -129,6 +129,7 @@ def verdict_page(rows: Sequence[VerdictRow], datasets: int, how: str) -> str:
                 "truth": row.truth,
                 "n": row.problems,
                 "seeds": row.seeds,
+                "sd, points": f"{100 * row.sd:.0f}",
                 "effect, points": f"{100 * row.effect:.0f}",
                 **{f"{name} %": f"{100 * getattr(row, name):.1f}" for name in ("right", "silent", "wrong")},
                 "a range missed %": f"{100 * row.missed:.1f}",
@@ -147,7 +148,9 @@ def _cause(cause: Mapping[str, int]) -> str:
 
 def _summary(rows: Sequence[VerdictRow]) -> str:
     def where(row: VerdictRow) -> str:
-        return f"({row.truth}, n={row.problems}, {100 * row.effect:.0f} points, {row.seeds} seeds)"
+        return (
+            f"({row.truth}, n={row.problems}, {100 * row.effect:.0f} points, {row.seeds} seeds, sd {100 * row.sd:.0f})"
+        )
 
     wrong, missed = max(rows, key=lambda row: row.wrong), max(rows, key=lambda row: row.missed)
     worst = f"Most often wrong: {100 * wrong.wrong:.1f} % {where(wrong)}."

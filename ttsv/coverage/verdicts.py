@@ -34,7 +34,7 @@ TRUTHS = {
     "prefix": Truth("all of the gain is there before the first update", 0, 1, 1, 1, {"total": 1, "before": 1}),
     "updates": Truth("all comes from updates, and carries over", 0, 0, 1, 1, {"total": 1, "held_out": 1}),
     "own problems": Truth(
-        "all comes from optimising on the very problems", 0, 0, 0, 1, {"total": 1, "own_problems": 1}
+        "all comes from optimising on the problems that are scored", 0, 0, 0, 1, {"total": 1, "own_problems": 1}
     ),
     "format": Truth("updates gain what another prompt gains as well", 1, 0, 1, 1, {"total": 1, "prompt": 1}),
     "halves": Truth(
@@ -47,11 +47,15 @@ NOTHING = Truth("no arm differs", 0, 0, 0, 0, {})
 
 @dataclass(frozen=True)
 class Row:
-    """Shares of data sets (1 is all): ``right``, ``silent`` and ``wrong`` sum to 1; ``missed``: some range left out the truth."""
+    """Shares of data sets (1 is all): ``right``, ``silent`` and ``wrong`` sum to 1; ``missed``: some range left out the truth.
+
+    ``sd``: the standard deviation of the true effects of vectors (a share of 1).
+    """
 
     truth: str
     problems: int
     seeds: int
+    sd: float
     effect: float
     right: float
     silent: float
@@ -59,17 +63,17 @@ class Row:
     missed: float
 
 
-def simulate(name: str, truth: Truth, problems: int, effect: float, seeds: int = 1) -> Simulation:
+def simulate(name: str, truth: Truth, problems: int, effect: float, seeds: int = 1, sd: float = 0.0) -> Simulation:
     """Return the simulation of a truth."""
 
     def run(rng: np.random.Generator, datasets: int) -> Row:
         # statsmodels collects garbage at every call of Holm's procedure; frozen objects are not looked through.
         gc.freeze()
-        outcomes = (_outcomes(rng, truth, problems, effect, seeds) for _ in range(datasets))
+        outcomes = (_outcomes(rng, truth, problems, effect, seeds, sd) for _ in range(datasets))
         judged = [_judge(waterfall(drawn), _true_steps(truth, effect, drawn), truth.cause) for drawn in outcomes]
         verdicts, missed = zip(*judged, strict=True)
         shares = {word: verdicts.count(word) / datasets for word in ("right", "silent", "wrong")}
-        return Row(name, problems, seeds, effect, **shares, missed=sum(missed) / datasets)
+        return Row(name, problems, seeds, sd, effect, **shares, missed=sum(missed) / datasets)
 
     return run
 
@@ -82,15 +86,23 @@ def simulations() -> Iterator[Simulation]:
             yield from (simulate(name, truth, problems, effect) for effect in EFFECTS)
     yield from (simulate(name, TRUTHS[name], 198, 0.1, seeds=3) for name in TRUTHS)
     yield simulate("nothing", NOTHING, 198, 0.0, seeds=3)
+    for problems in SIZES:
+        yield from (simulate("nothing", NOTHING, problems, 0.0, seeds, sd) for seeds in (3, 5) for sd in (0.03, 0.08))
 
 
-def _outcomes(rng: np.random.Generator, truth: Truth, problems: int, effect: float, seeds: int) -> Outcomes:
+def _outcomes(
+    rng: np.random.Generator, truth: Truth, problems: int, effect: float, seeds: int, sd: float = 0.0
+) -> Outcomes:
     chances = rng.beta(BASELINE * SPREAD, (1 - BASELINE) * SPREAD, size=problems)
 
     def arm(gain: float, *runs: int) -> npt.NDArray[np.float64]:
-        """Scores of an arm whose accuracy is higher by ``gain``: a share of each problem's wrong answers turns right, or the reverse."""
-        room = (1 - chances) / (1 - BASELINE) if gain > 0 else chances / BASELINE
-        return (rng.random((*runs, problems)) < chances + gain * effect * room).astype(float)
+        """Scores of an arm whose accuracy is higher by ``gain``: a share of each problem's wrong answers turns right, or the reverse.
+
+        Each of several ``runs`` has a gain of its own, with standard deviation ``sd`` around it.
+        """
+        gains = gain * effect + (sd * rng.standard_normal((*runs, 1)) if runs and sd else 0.0)
+        room = np.where(gains > 0, (1 - chances) / (1 - BASELINE), chances / BASELINE)
+        return (rng.random((*runs, problems)) < chances + gains * room).astype(float)
 
     return Outcomes(
         released=arm(0),
