@@ -6,7 +6,7 @@ Chosen by simulation (``results/interval_coverage.md``), at 95 % and 30 to 500 p
   many samples a problem, 1 / sqrt(samples). Where few problems change (5 % of 30) the interval without them covers 76 % at worst, and the
   percentile bootstrap 66 %; this one 95.7 to 100 % over the truths simulated, and 94.8 to 95.6 % with 500 problems.
 - three seeds and more: problems and seeds are both drawn, and every seed sees the same problems. The squared standard errors of problems
-  and of seeds are added, each under Student's quantile of its own (Banerjee 1960): 96.0 to 98.0 %. Both hold the noise of single answers,
+  and of seeds are added, each under Student's quantile of its own (Banerjee 1960): 96.0 to 98.1 %. Both hold the noise of single answers,
   which is taken off the problems. Taken off the seeds, it leaves nothing of them in one data set of several, and ranges at the strict
   levels of an adjustment miss 4 % where 0.6 % are allowed. Three seeds bound little at such levels. Resampling the problems of each seed
   apart (the hierarchical bootstrap) takes the shared problems for fresh ones: 79 to 88 %; with problems shared, it falls to 86 % with
