@@ -145,4 +145,4 @@ keep: ## copy the tables and figures of finished studies, STUDY="table_em transf
 	@test -n "$(STUDY)" || { echo 'error: name the studies, STUDY="table_em transfer"'; exit 2; }
 	@for study in $(STUDY); do ls results/runs/$$study/*.json > /dev/null 2>&1 || { echo "error: results/runs/$$study holds no finished run"; exit 2; }; mkdir -p results/$$study && cp results/runs/$$study/summary.md results/$$study/README.md && \
 	  { test ! -f results/runs/$$study/controls.md || cp results/runs/$$study/controls.md results/$$study/; } && \
-	  { test ! -d results/runs/$$study/figures || { mkdir -p results/$$study/figures && cp results/runs/$$study/figures/*.png results/$$study/figures/; }; }; done
+	  { test ! -d results/runs/$$study/figures || { mkdir -p results/$$study/figures && rm -f results/$$study/figures/*.png && cp results/runs/$$study/figures/*.png results/$$study/figures/; }; }; done

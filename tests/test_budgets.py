@@ -83,6 +83,20 @@ def test_methods_and_votes_stand_in_one_table_by_what_they_cost(tmp_path: Path) 
     assert "## Accuracy by tokens spent: small on gcd, mini scale" in text
 
 
+def test_a_vector_of_half_of_the_problems_is_named_so_and_is_no_measure_of_cost(tmp_path: Path) -> None:
+    shared = {"model": "small", "task": "gcd", "scale": "mini", "prompt": "release"}
+    for adapt_on, verdicts, rounds in (("first_half", "1110", 1), ("all", "0111", 2)):
+        course = history([1.0] * rounds)
+        finished_run(tmp_path, "ttsv", verdicts, config=evaluation(1, 0), course=course, adapt_on=adapt_on, **shared)
+    finished_run(tmp_path, "none", "0011", config=evaluation(1, 0.7), evaluation="b", **shared)
+    text = write_report(tmp_path, "study").text
+    frame = pd.read_csv(tmp_path / "runs" / "study" / "budgets.csv", keep_default_na=False)
+    assert list(frame["half"]) == ["", "adapted on the first half", ""]
+    assert list(frame["of_ttsv"].astype(float)) == pytest.approx([10 / 140, 75 / 140, 1])
+    headings = [line for line in text.splitlines() if line.startswith("## small on gcd")]
+    assert sum(line.endswith("adapted on the first half") for line in headings) == 1 < len(headings)
+
+
 def test_cells_of_one_way_to_evaluate_need_no_table_of_budgets(tmp_path: Path) -> None:
     finished_run(tmp_path, "none", "0011", config=evaluation(1, 0))
     finished_run(tmp_path, "ttsv", "0111", config=evaluation(1, 0))

@@ -12,6 +12,7 @@ from tiny_tables import finished_run, history
 from ttsv.figures import transfer as heat
 from ttsv.figures.curves import styles
 from ttsv.figures.layers import embedding_map
+from ttsv.figures.settings import decimal_steps
 from ttsv.rendering import Section, escape, latex, markdown
 from ttsv.report import write_report
 
@@ -51,6 +52,49 @@ def test_curves_show_every_method_and_where_a_collapse_was_noticed(tmp_path: Pat
     assert "small.en, gcd (mini scale)" in entropy
     assert "collapse noticed" in entropy
     assert "at_update" not in entropy + drawn["accuracy-by-update-small-en-gcd-mini"]
+
+
+def test_vectors_of_one_half_have_figures_of_their_own_that_say_so(tmp_path: Path) -> None:
+    for adapt_on in ("all", "first_half", "second_half"):
+        run(tmp_path, "ttsv", "0011", course=history([1.0] * 3), adapt_on=adapt_on, optimised=["p0"])
+    drawn = figures(tmp_path)
+    names = ("gcd-mini", "gcd-first-half-mini", "gcd-second-half-mini")
+    assert set(drawn) == {f"entropy-small-en-{name}" for name in names}
+    assert "small.en, gcd, adapted on the first half (mini scale)" in drawn["entropy-small-en-gcd-first-half-mini"]
+
+
+def test_the_legend_counts_the_runs_of_a_method(tmp_path: Path) -> None:
+    for seed in (15, 16):
+        run(tmp_path, "ttsv", "0011", seed, course=history([1.0 + seed] * 3))
+    run(tmp_path, "em", "0011", course=history([1.0] * 3))
+    (picture,) = figures(tmp_path).values()
+    assert ">ttsv (2 runs)<" in picture
+    assert ">em<" in picture
+
+
+def test_a_figure_of_runs_that_are_gone_goes_too(tmp_path: Path) -> None:
+    for method in ("ttsv", "em"):
+        for value in ("1", "20"):
+            run(
+                tmp_path,
+                method,
+                "0011" + value,
+                variant=f"recipe.optimization.length={value}",
+                task=method,
+                adapt_task=method,
+            )
+    assert set(figures(tmp_path)) == {"length-small-en-ttsv-mini", "length-small-en-em-mini"}
+    for record in (tmp_path / "runs" / "study").glob("em-*.json"):
+        record.unlink()
+    assert set(figures(tmp_path)) == {"length-small-en-ttsv-mini"}
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.7, 1100), (1, 2), (20, 900), (0.5, 2e6), (3, 3.5)])
+def test_the_labels_of_a_logarithmic_axis_are_few(low: float, high: float) -> None:
+    steps = decimal_steps(low, high)
+    assert len(steps) <= 7
+    assert all(low <= step <= high for step in steps)
+    assert steps == sorted(steps)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,15 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ttsv import stages
-from ttsv.adaptations import Adaptation, ChangedWeights, EmbeddingPrefix, EmbeddingPrefixes, HiddenShift, LowRank
+from ttsv.adaptations import (
+    Adaptation,
+    ChangedWeights,
+    EmbeddingPrefix,
+    EmbeddingPrefixes,
+    HiddenShift,
+    LowRank,
+    peft_name,
+)
 from ttsv.config import component
 from ttsv.engines.hf import HFEngine
 from ttsv.loss import entropy_backward
@@ -22,7 +30,7 @@ from ttsv.optimization import Seeds
 from ttsv.records import Completion, Prompt, UserError
 from ttsv.rollouts import rollouts
 from ttsv.store import Store
-from ttsv.trainables import PrefixPerProblem
+from ttsv.trainables import LoRA, PrefixPerProblem
 
 PROMPTS = some_prompts(5)
 OPTIONS = recipe("corrected", updates=4, batch_size=4, micro_batch_size=2)
@@ -176,6 +184,29 @@ def test_weights_of_another_model_are_refused() -> None:
     found = ChangedWeights(weights(tiny_lm("qwen2")))
     with pytest.raises(UserError, match="they are another model's"):
         written(tiny_lm("qwen2", hidden_size=48), PROMPTS, found)
+
+
+def test_a_lora_adds_its_scaled_product_to_every_linear_layer_but_the_outputs() -> None:
+    lm, lora = tiny_lm("qwen2"), LoRA(2, 6, seed=1)
+    initial = lora.initial(lm)
+    linear = {n for n, m in lm.model.named_modules() if isinstance(m, torch.nn.Linear)} - {"lm_head"}
+    assert set(initial) == {peft_name(f"{name}.lora_{side}.weight") for name in linear for side in "AB"}
+    again, other = lora.initial(lm), LoRA(2, 6, seed=2).initial(lm)
+    for name, tensor in initial.items():
+        assert torch.equal(tensor, again[name])
+        assert torch.equal(tensor, other[name]) == (".lora_B." in name) == (not tensor.any())
+    stream = torch.Generator().manual_seed(3)
+    values = {name: torch.randn(tensor.shape, generator=stream) for name, tensor in initial.items()}
+    changed = weights(lm)
+    for name in linear:
+        down, up = (values[peft_name(f"{name}.lora_{side}.weight")] for side in "AB")
+        changed[f"{name}.weight"] += 6 / 2 * up @ down
+    ids = torch.tensor([PROMPTS[0].token_ids])
+    logits = []
+    for adaptation in (lora.adaptation(values, {}), ChangedWeights(changed)):
+        with torch.no_grad(), adaptation.applied(lm):
+            logits.append(lm.model(ids).logits)
+    torch.testing.assert_close(*logits, rtol=1e-4, atol=1e-4)
 
 
 # slot

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from ttsv.metrics import MAJORITY
-from ttsv.study import SHARED_FACTS, Cell, apart, distinct
+from ttsv.study import SHARED_FACTS, Cell, apart, distinct, half_of
 from ttsv.tables import accuracy_of
 
 SAME_PROBLEMS = ("model", "task", "scale", "grader", "limit", "problems", "weights", "grader_config")
@@ -17,8 +17,9 @@ def budgets(cells: Sequence[Cell]) -> list[tuple[str, pd.DataFrame]]:
     """Return a title and a frame for each set of problems that was answered under several settings of sampling or aggregation.
 
     A row per method and setting, cheapest first: ``method``, ``samples`` a problem, ``temperature`` (None where the model's own
-    configuration decides), ``prompt``, ``conditions``, ``seeds``, ``tokens`` (rollout + loss + evaluated responses, per problem),
-    ``of_ttsv`` (that, as a multiple of what ``ttsv`` spends; NaN without it), ``accuracy``, ``low``, ``high`` (percent).
+    configuration decides), ``prompt``, ``half`` (of the problems that were optimised on, in words; empty where all were), ``conditions``,
+    ``seeds``, ``tokens`` (rollout + loss + evaluated responses, per problem), ``of_ttsv`` (that, as a multiple of what ``ttsv`` spends on
+    all problems; NaN without it), ``accuracy``, ``low``, ``high`` (percent).
     """
     found = []
     for problems in apart(cells, lambda cell: [cell.facts[name] for name in SAME_PROBLEMS]):
@@ -37,7 +38,7 @@ def _frame(cells: Sequence[Cell]) -> pd.DataFrame:
         lambda cell: [[cell.facts[name] for name in SHARED_FACTS], cell.label, cell.facts.get("options")],
     )
     frame = pd.DataFrame([_row(of_setting) for of_setting in settings]).sort_values("tokens", ignore_index=True)
-    ttsv = frame.loc[frame["method"] == "ttsv", "tokens"]
+    ttsv = frame.loc[(frame["method"] == "ttsv") & (frame["half"] == ""), "tokens"]
     return frame.assign(of_ttsv=frame["tokens"] / ttsv.iloc[0] if len(ttsv) else float("nan"))
 
 
@@ -49,6 +50,7 @@ def _row(cells: Sequence[Cell]) -> dict[str, Any]:
         "samples": _samples(first),
         "temperature": _temperature(first),
         "prompt": first.facts["prompt"],
+        "half": half_of(first.facts),
         "conditions": first.facts["conditions"] or "",
         "seeds": len(cells),
         "tokens": sum(cell.tokens_per_problem for cell in cells) / len(cells),

@@ -16,7 +16,7 @@ from ttsv.figures.layers import embedding_map, layer_drift
 from ttsv.figures.settings import accuracy_against, accuracy_by_tokens, dots
 from ttsv.figures.transfer import HeatMap, heat_maps
 from ttsv.store import slug
-from ttsv.study import Cell, apart, distinct, read_history
+from ttsv.study import Cell, apart, distinct, half_of, read_history
 from ttsv.tables import accuracy_of
 from ttsv.transfer import transfers
 
@@ -69,10 +69,12 @@ def _drawings(cells: Sequence[Cell]) -> Iterator[Drawing]:
 
 
 def _titled(what: str, facts: dict[str, Any], task: str | None = None) -> tuple[str, str]:
-    """Return a file name and a title; mini runs are named so in both."""
-    mini = facts["scale"] == "mini"
-    name = "-".join(filter(None, [what, str(facts["model"]), task, "mini" if mini else ""]))
-    where = f"{facts['model']}{f', {task}' if task else ''}"
+    """Return a file name and a title; mini runs, and vectors of one half of the problems, are named so in both."""
+    mini, half = facts["scale"] == "mini", half_of(facts)
+    name = "-".join(
+        filter(None, [what, str(facts["model"]), task, half and str(facts["adapt_on"]), "mini" if mini else ""])
+    )
+    where = ", ".join(filter(None, [str(facts["model"]), task, half]))
     return name, f"{where}{' (mini scale)' if mini else ''}"
 
 
@@ -174,7 +176,7 @@ def _map(cells: Sequence[Cell]) -> Iterator[Drawing]:
         ]
         states = pd.concat(parts, ignore_index=True)
         name, where = _titled("states", cells[0].facts)
-        title = f"t-SNE of the prompts' last hidden states\n{where}"
+        title = f"t-SNE of the prompts' last hidden states\n{where}; colour: task, marker: method"
         yield name, title.replace("\n", ": "), lambda path: embedding_map(_plane(states), path, title)
 
 
@@ -191,7 +193,8 @@ def _plane(states: pd.DataFrame) -> pd.DataFrame:
 def _tokens(title: str, frame: pd.DataFrame) -> Iterator[Drawing]:
     def words(row: Mapping[Hashable, Any]) -> str:
         heat = "" if pd.isna(row["temperature"]) else f", T {row['temperature']:g}"
-        return f"{row['method']}: {row['samples']} sample{'s' if row['samples'] > 1 else ''}{heat}, {row['prompt']}"
+        count = f"{row['samples']} sample{'s' if row['samples'] > 1 else ''}{heat}"
+        return ", ".join(filter(None, [f"{row['method']}: {count}", str(row["prompt"]), str(row["half"])]))
 
     shown = frame.assign(label=[words(row) for row in frame.to_dict("records")])
     yield title, title, lambda path: accuracy_by_tokens(shown, title.replace(": ", "\n", 1), path)

@@ -151,5 +151,4 @@ def _reproduced(cells: Sequence[Cell]) -> list[dict[str, Any]]:
 def _conditions(cell: Cell) -> str:
     facts = cell.facts
     subset = f"a seeded subset of {facts['limit']} problems" if facts["limit"] else ""
-    half = f"adapted on the {facts['adapt_on'].replace('_', ' ')}" if facts["adapt_on"] not in (None, "all") else ""
-    return ", ".join(filter(None, [rules(facts), subset, half]))
+    return ", ".join(filter(None, [rules(facts), subset]))

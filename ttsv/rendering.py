@@ -203,6 +203,7 @@ def budget_table(frame: pd.DataFrame) -> pd.DataFrame:
             "prompt": frame["prompt"],
             "samples": [number(value, ".0f") for value in frame["samples"]],
             "temperature": [number(value, "g") or "the model's own" for value in frame["temperature"]],
+            "half": frame["half"],
             "conditions": frame["conditions"],
             "seeds": [number(value, ".0f") for value in frame["seeds"]],
             "tokens spent": [number(value, ".0f") for value in frame["tokens"]],

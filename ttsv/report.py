@@ -78,6 +78,7 @@ def write_report(results: Path, study: str, experiments: Path = EXPERIMENTS) -> 
         known = sorted(p.name for p in (results / "runs").glob("*") if p.is_dir())
         raise UserError(f"no graded runs in {folder}; studies there are: {', '.join(known) or 'none yet'}")
     folder.mkdir(parents=True, exist_ok=True)
+    before = _drawn(folder)
     report, compared = Report(), [(group, comparison(group)) for group in grouped(cells)]
     if published is not None:
         _add_published(report, beside(study, published, cells), folder)
@@ -96,7 +97,20 @@ def write_report(results: Path, study: str, experiments: Path = EXPERIMENTS) -> 
         parts.append(f"How much of the gain is real, arm by arm: [{page.name}]({page.name})\n")
     text = "\n".join([*parts, *remarks, *([COMPARISON_LEGEND] if compared or left_out else [])])
     _write(report, text, folder)
+    _remove_outdated(before, _drawn(folder))
     return Written(text, "\n".join([f"# {study}\n", *_briefly(report), *remarks, _kept(folder, len(figures), page)]))
+
+
+def _drawn(folder: Path) -> dict[Path, int]:
+    """Return when the figures and the control suite's tables in a study's folder were written, in ns."""
+    files = [*folder.glob("figures/*.png"), *folder.glob("figures/*.svg"), *folder.glob("controls/*.csv")]
+    return {file: file.stat().st_mtime_ns for file in files}
+
+
+def _remove_outdated(before: dict[Path, int], after: dict[Path, int]) -> None:
+    """Delete what an earlier report wrote and this one did not: of runs that are gone, or of another division of them."""
+    for file, _ in before.items() & after.items():
+        file.unlink(missing_ok=True)
 
 
 def _write(report: Report, text: str, folder: Path) -> None:

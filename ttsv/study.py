@@ -253,4 +253,9 @@ def rules(facts: Mapping[str, Any]) -> str:
     """Return in words how the cells of a table were asked and graded; mini cells are always named so."""
     mini = ", mini scale" if facts["scale"] == "mini" else ""
     words = f"prompt {facts['prompt']}, recipe {facts['recipe']}{mini}, grader {facts['grader']}"
-    return words + (f", {facts['conditions']}" if facts["conditions"] else "")
+    return ", ".join(filter(None, [words, facts["conditions"], half_of(facts)]))
+
+
+def half_of(facts: Mapping[str, Any]) -> str:
+    """Return in words which half of the problems a vector was optimised on; nothing where it was all of them."""
+    return "" if facts["adapt_on"] in (None, "all") else f"adapted on the {facts['adapt_on'].replace('_', ' ')}"

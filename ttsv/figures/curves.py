@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import pandas as pd
@@ -15,6 +16,9 @@ from ttsv.figures.style import COLOURS, MARKERS, SEQUENTIAL, figure
 WIDTH = 4.6
 """Inches: a column for the curves and room for their legend."""
 
+TITLE = 13.5
+"""Characters of a title that an inch has room for."""
+
 METHODS = {"ttsv": 0, "untrained_prefix": 1, "em": 2, "em_lora": 3, "slot": 4, "ttsv_sample": 5, "none": 6}
 """Places in the palette that methods keep in every figure."""
 
@@ -22,7 +26,7 @@ Look = tuple[Any, str]
 
 
 def entropy_curves(frame: pd.DataFrame, title: str, path: Path) -> None:
-    """Draw the entropy per update, a thin line per run of a method; a cross marks where a collapse was noticed.
+    """Draw the entropy per update, a thin line per run of a method, which the legend counts; a cross marks where a collapse was noticed.
 
     ``frame``: ``label`` (the method), ``run`` (tells its seeds apart), ``update``, ``entropy`` (nats), ``collapsed`` (bool: noticed at
     this update).
@@ -31,6 +35,7 @@ def entropy_curves(frame: pd.DataFrame, title: str, path: Path) -> None:
     with figure(path, WIDTH, height(looks)) as drawn:
         panel = drawn.subplots()
         for label, of_method in frame.groupby("label", sort=False):
+            runs = of_method["run"].nunique()
             for place, (_, line) in enumerate(of_method.groupby("run")):
                 colour, marker = looks[str(label)]
                 every = max(1, len(line) // 8)
@@ -40,7 +45,7 @@ def entropy_curves(frame: pd.DataFrame, title: str, path: Path) -> None:
                     color=colour,
                     marker=marker,
                     markevery=(place % every, every),
-                    label=str(label) if place == 0 else None,
+                    label=None if place else f"{label} ({runs} runs)" if runs > 1 else str(label),
                     linewidth=1.0,
                     alpha=1.0 if place == 0 else 0.6,
                 )
@@ -56,7 +61,7 @@ def entropy_curves(frame: pd.DataFrame, title: str, path: Path) -> None:
                 zorder=5,
                 label="collapse noticed",
             )
-        panel.set_ylim(bottom=0)
+        from_zero(panel)
         finish(drawn, panel, title, "update", "mean token entropy, nats")
 
 
@@ -92,6 +97,11 @@ def lines_with_intervals(panel: Axes, frame: pd.DataFrame, x: str) -> None:
         )
 
 
+def from_zero(panel: Axes) -> None:
+    """Let the vertical axis begin at 0, with room for the marker of the highest point."""
+    panel.set_ylim(0, 1.04 * panel.get_ylim()[1])
+
+
 def baseline(panel: Axes, none: float | None, vertical: bool = False) -> None:
     """Draw the accuracy of the model alone, if it was run, as a dashed line."""
     if none is not None:
@@ -120,7 +130,8 @@ def height(labels: Collection[object]) -> float:
 
 def finish(drawn: Figure, panel: Axes, title: str, x: str, y: str) -> None:
     """Write title, axes and, beside the panel, the legend."""
-    drawn.suptitle(title, x=0.01, ha="left", fontsize=9)
+    lines = [part for line in title.splitlines() for part in wrap(line, int(TITLE * drawn.get_figwidth()))]
+    drawn.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=9)
     panel.set_xlabel(x)
     panel.set_ylabel(y)
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))

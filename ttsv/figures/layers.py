@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from ttsv.figures.curves import WIDTH, finish, height, styles
+from ttsv.figures.curves import WIDTH, finish, from_zero, height, styles
 from ttsv.figures.style import MARKERS, figure
 
 
@@ -26,8 +26,8 @@ def layer_drift(frame: pd.DataFrame, path: Path, title: str = "Shift of the prom
             panel.plot(
                 mean.index, mean, color=colour, marker=marker, markevery=max(1, len(mean) // 10), label=str(method)
             )
-        panel.set_ylim(bottom=0)
-        finish(drawn, panel, title, "layer (0: input)", "|moved - plain| / |plain|")
+        from_zero(panel)
+        finish(drawn, panel, title, "layer (0: input)", "|moved - plain| / |plain|\n(band: middle 80 %)")
 
 
 def embedding_map(frame: pd.DataFrame, path: Path, title: str = "t-SNE of the last hidden states") -> None:
@@ -42,7 +42,9 @@ def embedding_map(frame: pd.DataFrame, path: Path, title: str = "t-SNE of the la
         for (group, kind), points in frame.groupby(["group", "kind"], sort=False):
             panel.scatter(points["x"], points["y"], s=9, color=[colours[str(group)][0]], marker=markers[kind], **_POINT)
         for group, (colour, _) in colours.items():
-            panel.scatter([], [], color=[colour], marker=markers.get(group, "s"), label=group, s=16)
+            # A bar where no kind is meant: every marker but it stands for one.
+            look: dict[str, Any] = {"marker": markers[group], "s": 16} if group in markers else _BAR
+            panel.scatter([], [], color=[colour], label=group, **look)
         if not frame["kind"].equals(frame["group"]):
             for kind, marker in markers.items():
                 panel.scatter([], [], color="0.35", marker=marker, label=str(kind), s=16)
@@ -53,3 +55,4 @@ def embedding_map(frame: pd.DataFrame, path: Path, title: str = "t-SNE of the la
 
 
 _POINT: dict[str, Any] = {"alpha": 0.8, "edgecolors": "white", "linewidths": 0.2}
+_BAR: dict[str, Any] = {"marker": "_", "s": 60, "linewidths": 3.0}

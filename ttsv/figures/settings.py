@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from ttsv.figures.curves import WIDTH, baseline, finish, height, lines_with_intervals, styles
-from ttsv.figures.style import figure
+from ttsv.figures.style import PAGE, figure
 
 
 def accuracy_against(
@@ -60,34 +60,36 @@ def dots(frame: pd.DataFrame, none: float | None, title: str, path: Path) -> Non
 
 
 def accuracy_by_tokens(frame: pd.DataFrame, title: str, path: Path) -> None:
-    """Draw accuracy with 95 % intervals against the tokens spent per problem, on a logarithmic axis.
+    """Draw a row per method and setting, in the frame's order: the tokens spent per problem on a logarithmic axis, and the accuracy.
 
     ``frame``: ``label`` (method and setting), ``tokens``, ``accuracy``, ``low``, ``high`` (percent).
     """
-    looks = styles(frame["label"])
-    with figure(path, 5.6, height(looks)) as drawn:
-        panel = drawn.subplots()
-        for row in frame.to_dict("records"):
-            colour, marker = looks[str(row["label"])]
-            spread = ([row["accuracy"] - row["low"]], [row["high"] - row["accuracy"]])
-            panel.errorbar(
-                [row["tokens"]],
-                [row["accuracy"]],
-                yerr=spread,
-                color=colour,
-                marker=marker,
-                linestyle="",
-                markersize=5,
-                elinewidth=0.8,
-                capsize=2,
-                label=str(row["label"]),
-            )
-        finish(drawn, panel, title, "tokens spent per problem", "accuracy, %")
-        panel.set_xscale("log")
+    places = np.arange(len(frame))
+    with figure(path, PAGE, 1.0 + 0.17 * len(frame)) as drawn:
+        spent, reached = drawn.subplots(1, 2, sharey=True)
+        spent.plot(frame["tokens"], places, linestyle="")
+        spread = (frame["accuracy"] - frame["low"], frame["high"] - frame["accuracy"])
+        reached.errorbar(frame["accuracy"], places, xerr=spread, linestyle="", elinewidth=0.8, capsize=1.5)
         low, high = frame["tokens"].min() / 1.5, frame["tokens"].max() * 1.5
-        steps = np.array([m * 10.0**e for e in range(0, 9) for m in (1, 2, 5)])
-        steps = steps[(steps >= low) & (steps <= high)]
-        panel.set_xlim(low, high)
-        panel.xaxis.set_major_locator(FixedLocator(steps))
-        panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        panel.xaxis.set_minor_locator(NullLocator())
+        spent.set_xscale("log")
+        spent.set_xlim(low, high)
+        spent.xaxis.set_major_locator(FixedLocator(decimal_steps(low, high)))
+        spent.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        spent.xaxis.set_minor_locator(NullLocator())
+        spent.set_xlabel("tokens spent per problem")
+        reached.set_xlabel("accuracy, %")
+        spent.set_yticks(places, frame["label"], fontsize=7)
+        spent.set_ylim(len(frame) - 0.5, -0.5)
+        for panel in (spent, reached):
+            panel.grid(color="0.9", linewidth=0.6)
+            panel.set_axisbelow(True)
+        drawn.suptitle(title, x=0.01, ha="left", fontsize=9)
+
+
+def decimal_steps(low: float, high: float, most: int = 6) -> list[float]:
+    """Return round numbers between two positive ones, as close as leaves at most ``most`` of them, so that their labels do not touch."""
+    for within in ((1, 2, 5), (1, 3), (1,)):
+        steps = [m * 10.0**e for e in range(9) for m in within if low <= m * 10.0**e <= high]
+        if len(steps) <= most:
+            break
+    return steps

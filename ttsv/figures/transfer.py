@@ -29,7 +29,7 @@ def heat_maps(maps: Sequence[HeatMap], title: str, path: Path) -> None:
     """Draw matrices side by side, each number in its cell in black or white, whichever is the more readable on its colour."""
     tasks = len(maps[0].matrix)
     with figure(path, PAGE, 1.3 + 0.34 * tasks) as drawn:
-        drawn.suptitle(title, fontsize=9)
+        drawn.suptitle(f"{title}; bold: the task's own vector", fontsize=9)
         for place, (panel, shown) in enumerate(zip(drawn.subplots(1, len(maps), squeeze=False)[0], maps, strict=True)):
             _draw(panel, shown)
             panel.set_xlabel("evaluated on")

@@ -17,7 +17,7 @@ def waterfall_figure(frame: pd.DataFrame, draws: pd.DataFrame, title: str, path:
     ``frame``: ``row`` (its words), ``kind`` (``arm``: a bar from 0; ``step``: a bar from ``start``), ``start``, ``end``, ``low``, ``high``
     (percent; the range is drawn about the end). ``draws``: ``row`` (which row their dots stand on) and ``accuracy`` of single prefixes.
     """
-    with figure(path, 5.6, 0.9 + 0.3 * len(frame)) as drawn:
+    with figure(path, 5.6, 1.1 + 0.3 * len(frame)) as drawn:
         panel = drawn.subplots()
         names = list(frame["row"])
         for place, row in enumerate(frame.to_dict("records")):
@@ -53,6 +53,7 @@ def waterfall_figure(frame: pd.DataFrame, draws: pd.DataFrame, title: str, path:
         panel.set_xlim(
             0.0, min(100.0, 1.05 * float(frame[["high", "end"]].to_numpy(dtype=float).max()))
         )  # a wider range leaves the panel
-        panel.set_xlabel("accuracy, % (arms: 95 % interval; steps: simultaneous 95 % range)")
+        explained = "arms: 95 % interval; steps: simultaneous 95 % range\nhatched: a loss; diamonds: single prefixes"
+        panel.set_xlabel(f"accuracy, %\n{explained}", fontsize=7)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         drawn.suptitle(title, x=0.01, ha="left", fontsize=9)
