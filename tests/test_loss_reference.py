@@ -108,7 +108,8 @@ def test_in_bf16_the_vector_is_cast_at_the_input_and_the_gradient_comes_back_in_
     loss, gradient = entropy_gradient(lm, vectors, prompts, responses, recipe("paper"))
     expected_loss, expected_gradient = released_loss(lm, vectors, prompts, responses)
     assert gradient.dtype == torch.float32
-    assert loss == pytest.approx(expected_loss, rel=1e-5)
+    # Kernels may round a matrix product of another shape differently: some 2**-8 per logit, less in the mean of all positions.
+    assert loss == pytest.approx(expected_loss, rel=5e-4)
     cosine = torch.nn.functional.cosine_similarity(gradient.flatten(), expected_gradient.flatten(), dim=0)
     assert float(cosine) > 0.999
     below_bf16 = vectors * (1 + 1e-5)
