@@ -19,6 +19,9 @@ WIDTH = 4.6
 TITLE = 13.5
 """Characters of a title that an inch has room for."""
 
+LABEL = 32
+"""Characters of a line of the legend, so that half of the figure is left for the curves."""
+
 METHODS = {"ttsv": 0, "untrained_prefix": 1, "em": 2, "em_lora": 3, "slot": 4, "ttsv_sample": 5, "none": 6}
 """Places in the palette that methods keep in every figure."""
 
@@ -125,7 +128,7 @@ def styles(labels: pd.Series) -> dict[str, Look]:
 
 def height(labels: Collection[object]) -> float:
     """Return a figure's height in inches: a column's usual one, or as much as its legend needs."""
-    return max(2.5, 0.7 + 0.165 * len(labels))
+    return max(2.5, 0.7 + 0.165 * sum(len(wrap(str(label), LABEL)) for label in labels))
 
 
 def finish(drawn: Figure, panel: Axes, title: str, x: str, y: str) -> None:
@@ -135,4 +138,6 @@ def finish(drawn: Figure, panel: Axes, title: str, x: str, y: str) -> None:
     panel.set_xlabel(x)
     panel.set_ylabel(y)
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-    panel.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, fontsize=7)
+    shown, labels = panel.get_legend_handles_labels()
+    labels = ["\n".join(wrap(label, LABEL)) for label in labels]
+    panel.legend(shown, labels, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, fontsize=7)
