@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
+from ttsv.cell import Cell
 from ttsv.config import build, component
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -93,6 +94,24 @@ def choices_of(name: str, scale: str) -> dict[str, list[str]]:
     return {key: str(values).split(",") for key, values in grid.items()}
 
 
+def cells_that_try(values: dict[str, list[str]], choices: dict[str, list[str]]) -> set[tuple[str, ...]]:
+    """Return the words of cells in which each of ``values`` stands once, the other keys at their last choice."""
+    return {
+        tuple(f"{k}={value if k == key else v[-1]}" for k, v in choices.items())
+        for key, tried in values.items()
+        for value in tried
+    }
+
+
+def built(*words: str) -> Cell:
+    """Return the cell of a composed config. Hydra must be initialised."""
+    config = compose("config", list(words), return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    with open_dict(config):
+        del config.hydra
+    return build(config)
+
+
 @pytest.mark.parametrize("name", OF_STUDIES)
 @pytest.mark.parametrize("scale", ["full", "mini"])
 def test_every_value_of_a_control_sweep_builds_into_its_study(name: str, scale: str) -> None:
@@ -104,17 +123,12 @@ def test_every_value_of_a_control_sweep_builds_into_its_study(name: str, scale: 
             if name == "controls"
             else {k: v for k, v in choices.items() if k not in ("model", "task", "seed", "recipe")}
         )
-        for key, values in own.items():
-            for value in values if key in ("prompt", "method") else values[-1:]:
-                words = [f"{k}={value if k == key else v[-1]}" for k, v in choices.items()]
-                config = compose("config", [f"experiment={name}", f"scale={scale}", *words], return_hydra_config=True)
-                HydraConfig.instance().set_config(config)
-                with open_dict(config):
-                    del config.hydra
-                cell = build(config)
-                assert cell.study == OF_STUDIES[name]
-                assert cell.names["scale"] == scale
-                assert cell.plain["recipe"]["optimization"]["updates"] is None or scale == "mini"
+        values = {key: v if key in ("prompt", "method") else v[-1:] for key, v in own.items()}
+        for words in cells_that_try(values, choices):
+            cell = built(f"experiment={name}", f"scale={scale}", *words)
+            assert cell.study == OF_STUDIES[name]
+            assert cell.names["scale"] == scale
+            assert cell.plain["recipe"]["optimization"]["updates"] is None or scale == "mini"
 
 
 def test_make_controls_runs_every_part() -> None:
@@ -135,16 +149,11 @@ def test_every_cell_of_a_claims_grid_names_configs_that_exist_and_builds(name: s
         choices = choices_of(name, scale)
         assert "none" in choices["method"]
         choices.pop("ladder", None)  # each step of it is built by a test of its own
-        for key, values in choices.items():
-            for value in values:
-                words = [f"{k}={value if k == key else v[-1]}" for k, v in choices.items()]
-                config = compose("config", [f"experiment={name}", f"scale={scale}", *words], return_hydra_config=True)
-                HydraConfig.instance().set_config(config)
-                with open_dict(config):
-                    del config.hydra
-                cell = build(config)
-                assert cell.study == name
-                assert cell.plain["limit"] == (None if scale == "full" else config.grid.mini.limit)
+        limit = None if scale == "full" else compose("config", [f"experiment={name}"]).grid.mini.limit
+        for words in cells_that_try(choices, choices):
+            cell = built(f"experiment={name}", f"scale={scale}", *words)
+            assert cell.study == name
+            assert cell.plain["limit"] == limit
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
