@@ -141,15 +141,18 @@ def test_groups_hold_every_row_once_and_keep_to_their_limits(rows: int, tokens: 
 
 
 @pytest.mark.parametrize("room", [1, 3])
-def test_buffers_that_grow_change_nothing(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    def written() -> list[tuple[int, ...]]:
+@pytest.mark.parametrize("static_cache", [False, True], ids=["growing", "static"])
+def test_buffers_that_grow_change_nothing(room: int, static_cache: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def written(static_cache: bool = False) -> list[tuple[int, ...]]:
         lm = tiny_lm("llama", torch.float64)
-        (batch,) = HFEngine().generate(lm, requests_of(some_prompts(4)), None, decoding(9, temperature=1.0))
+        (batch,) = HFEngine(static_cache=static_cache).generate(
+            lm, requests_of(some_prompts(4)), None, decoding(9, temperature=1.0)
+        )
         return [batch[i].token_ids for i in range(4)]
 
     expected = written()
     monkeypatch.setattr(kv_cache, "ROOM", room)
-    assert written() == expected
+    assert written(static_cache) == expected
 
 
 def test_a_model_with_windows_keeps_its_padding() -> None:

@@ -16,13 +16,15 @@ from tiny_models import (
     requests_of,
     some_prompts,
     tiny_lm,
+    with_ends,
     write,
 )
 from transformers import GenerationConfig
 
 from ttsv.adaptations import EmbeddingPrefix
+from ttsv.engines import hf
 from ttsv.engines.base import Decoding, Request, Stopping, own_sampling, refuse_unsupported, resolve
-from ttsv.engines.hf import HFEngine, _Run
+from ttsv.engines.hf import HFEngine
 from ttsv.models import LanguageModel
 from ttsv.objectives import raw_entropy
 from ttsv.records import Completion, Prompt, UserError
@@ -41,19 +43,13 @@ def generate(
     prompts: list[Prompt],
     rules: Decoding,
     adaptation: EmbeddingPrefix | None = None,
-    keep_share: float = 0.75,
+    engine: HFEngine | None = None,
     **more: Any,
 ) -> list[Completion]:
     found: dict[int, Completion] = {}
-    for batch in HFEngine(keep_share).generate(lm, requests_of(prompts), adaptation, rules, **more):
+    for batch in (engine or HFEngine()).generate(lm, requests_of(prompts), adaptation, rules, **more):
         found.update(batch)
     return [found[i] for i in range(len(prompts))]
-
-
-def with_ends(lm: LanguageModel, tokens: frozenset[int]) -> LanguageModel:
-    """The model with other end tokens, so that a random model stops where a test wants it."""
-    lm.end_ids = tokens  # type: ignore[misc]  # overrides the cached property of this one object
-    return lm
 
 
 def plain_greedy(
@@ -74,8 +70,9 @@ def plain_greedy(
 @pytest.mark.parametrize("order", ["padding_prefix_prompt", "prefix_padding_prompt"])
 @pytest.mark.parametrize("adaptation", [None, prefix_of()], ids=["alone", "prefix"])
 @pytest.mark.parametrize("penalty", [1.0, 1.3])
+@pytest.mark.parametrize("static_cache", [False, True], ids=["growing", "static"])
 def test_greedy_decoding_equals_generate_token_for_token(
-    architecture: str, order: Any, adaptation: EmbeddingPrefix | None, penalty: float
+    architecture: str, order: Any, adaptation: EmbeddingPrefix | None, penalty: float, static_cache: bool
 ) -> None:
     lm, prompts = tiny_lm(architecture, torch.float64), some_prompts(5)
     settings = GenerationConfig(
@@ -86,7 +83,8 @@ def test_greedy_decoding_equals_generate_token_for_token(
         pad_token_id=0,
     )
     rules = decoding(12, Stopping("eos"), order=order, batch_size=3, repetition_penalty=penalty)
-    for prompt, got in zip(prompts, generate(lm, prompts, rules, adaptation), strict=True):
+    written = generate(lm, prompts, rules, adaptation, HFEngine(static_cache=static_cache))
+    for prompt, got in zip(prompts, written, strict=True):
         assert list(got.token_ids) == plain_greedy(lm, prompt, adaptation, settings)
 
 
@@ -135,13 +133,15 @@ def test_rows_of_one_prompt_share_its_prefill_and_write_what_they_write_alone(
     requests = [Request(p, s, (p.problem_id, s)) for s in range(4) for p in prompts]
     rules = decoding(8, order=order, batch_size=len(requests), **SAMPLED)
     alone = [next(HFEngine().generate(lm, [r], prefix_of(), rules))[0].token_ids for r in requests]
-    computed, forward = [], _Run._forward
+    computed, forward = [], hf.forward
 
-    def counted(self: _Run, cache: Any, attention: torch.Tensor, *rest: Any, **inputs: torch.Tensor) -> torch.Tensor:
-        computed.extend([len(attention)] if "inputs_embeds" in inputs else [])
-        return forward(self, cache, attention, *rest, **inputs)
+    def counted(
+        lm: LanguageModel, cache: Any, attention: torch.Tensor, *rest: Any, **inputs: torch.Tensor
+    ) -> torch.Tensor:
+        computed.append(len(attention))
+        return forward(lm, cache, attention, *rest, **inputs)
 
-    monkeypatch.setattr(_Run, "_forward", counted)
+    monkeypatch.setattr(hf, "forward", counted)
     (batch,) = HFEngine().generate(lm, requests, prefix_of(), rules)
     assert sum(computed) == len(prompts)
     assert [batch[i].token_ids for i in range(len(requests))] == alone
@@ -153,15 +153,17 @@ def ends_of(completions: list[Completion], at: int) -> frozenset[int]:
     return frozenset(c.token_ids[at] for c in completions)
 
 
+@pytest.mark.parametrize("static_cache", [False, True], ids=["growing", "static"])
 @pytest.mark.parametrize("keep_share", [0.0, 0.5, 1.0])
-def test_each_row_stops_at_any_end_token_and_is_cut_there(keep_share: float) -> None:
+def test_each_row_stops_at_any_end_token_and_is_cut_there(keep_share: float, static_cache: bool) -> None:
     lm, prompts = tiny_lm("qwen3", torch.float64), some_prompts(6)
     rules = decoding(16, batch_size=6, temperature=1.5)
     free = generate(with_ends(lm, NEVER), prompts, rules)
     assert {c.finish_reason for c in free} == {"length"}
     assert {len(c.token_ids) for c in free} == {16}
     ends = frozenset([free[0].token_ids[2], free[1].token_ids[5], free[2].token_ids[9]])
-    for got, whole in zip(generate(with_ends(lm, ends), prompts, rules, keep_share=keep_share), free, strict=True):
+    written = generate(with_ends(lm, ends), prompts, rules, engine=HFEngine(keep_share, static_cache))
+    for got, whole in zip(written, free, strict=True):
         first = next((i for i, token in enumerate(whole.token_ids) if token in ends), None)
         if first is None:
             assert (got.token_ids, got.finish_reason) == (whole.token_ids, "length")
@@ -176,7 +178,7 @@ def test_finished_rows_that_leave_change_nothing() -> None:
     rules = decoding(14, batch_size=6, **SAMPLED)
     free = generate(with_ends(lm, NEVER), prompts, rules)
     with_ends(lm, ends_of(free[:2], 3) | ends_of(free[2:4], 6))
-    staying, leaving = (generate(lm, prompts, rules, prefix_of(), keep_share=share) for share in (0.0, 1.0))
+    staying, leaving = (generate(lm, prompts, rules, prefix_of(), HFEngine(share)) for share in (0.0, 1.0))
     assert [c.token_ids for c in staying] == [c.token_ids for c in leaving]
     assert [c.mean_entropy for c in staying] == pytest.approx([c.mean_entropy for c in leaving], abs=1e-6)
 

@@ -151,6 +151,12 @@ def decoding(max_new_tokens: int = 12, stopping: Stopping | None = None, **chang
     return Decoding(Sampling(max_new_tokens, **of_sampling), stopping or Stopping(), **changes)
 
 
+def with_ends(lm: LanguageModel, tokens: frozenset[int]) -> LanguageModel:
+    """The model with other end tokens, so that a random model stops where a test wants it."""
+    lm.end_ids = tokens  # type: ignore[misc]  # overrides the cached property of this one object
+    return lm
+
+
 def write(lm: LanguageModel, texts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the engine's model write the given texts, a row each, so that rules of stopping can be tested alone."""
     answers, original = [ids_of(lm, text) for text in texts], _Run._next_tokens

@@ -36,7 +36,7 @@ and its Ada and Ampere GA102 white papers (RTX 4090, RTX 3090) give them; figure
 @lru_cache(maxsize=4)
 def measure(device: torch.device, dtype: torch.dtype) -> Machine:
     """Measure the machine for about half a second, once per process, so before it holds a model of its own."""
-    size = 4096 if device.type == "cuda" else 768
+    size = 8192 if device.type == "cuda" else 768
     left, right = torch.randn(size, size, device=device).to(dtype), torch.randn(size, size, device=device).to(dtype)
     flops = 2 * size**3 / _seconds(lambda: left @ right, device)
     block = torch.zeros(2**26 if device.type == "cuda" else 2**24, device=device)

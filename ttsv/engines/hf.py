@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from transformers import DynamicCache
 from ttsv.adaptations import KINDS, Adaptation
 from ttsv.engines.base import Decoding, Progress, Request, batches, resolve
 from ttsv.engines.kv_cache import buffered_cache, grouped_attention
+from ttsv.engines.steps import GrowingSteps, StaticSteps, forward
 from ttsv.models import LanguageModel
 from ttsv.objectives import raw_entropy
 from ttsv.placement import Batch, assemble, group_by_length
@@ -36,10 +37,12 @@ PREFILL_TOKENS = 8192
 class HFEngine:
     """Batched decoding with transformers.
 
-    Finished rows leave the batch when at most ``keep_share`` of its rows still write; 0 keeps them all to the end.
+    Finished rows leave the batch when at most ``keep_share`` of its rows still write; 0 keeps them all to the end. With a
+    ``static_cache`` the shapes of a step stay as they are for many steps, which are then replayed as a CUDA graph; ``auto``: on CUDA.
     """
 
     keep_share: float = 0.75
+    static_cache: Literal["auto"] | bool = "auto"
     name: str = "hf"
     supports: ClassVar[frozenset[type]] = frozenset(KINDS.values())
     incidental: ClassVar[frozenset[str]] = frozenset()
@@ -62,7 +65,7 @@ class HFEngine:
         """Yield finished batches as {index in ``requests``: completion}; the longest prompts come first when sorted."""
         _warn_of_long_rows(lm, requests, adaptation, decoding)
         for chosen in batches(requests, decoding):
-            run = _Run(lm, [requests[i] for i in chosen], adaptation, decoding, self.keep_share, progress)
+            run = _Run(lm, [requests[i] for i in chosen], adaptation, decoding, self, progress)
             with adaptation.applied(lm) if adaptation else nullcontext():
                 completions = run.completions()
             yield dict(zip(chosen, completions, strict=True))
@@ -112,16 +115,19 @@ class _Run:
         requests: Sequence[Request],
         adaptation: Adaptation | None,
         decoding: Decoding,
-        keep_share: float,
+        engine: HFEngine,
         progress: Progress,
     ) -> None:
-        self.lm, self.decoding, self.keep_share, self.progress = lm, decoding, keep_share, progress
+        self.lm, self.decoding, self.keep_share, self.progress = lm, decoding, engine.keep_share, progress
+        chosen = lm.device.type == "cuda" if engine.static_cache == "auto" else engine.static_cache
+        self.static = chosen and lm.attends_everywhere
         self.sampling = resolve(decoding.sampling, lm.generation_config)
         self.end_ids = decoding.stopping.ids(lm)
         self.rows = [_Row(request) for request in requests]
         problems = [r.prompt.problem_id for r in requests]
         self.prefix = adaptation.prefix(lm, problems) if adaptation else torch.zeros(0, lm.hidden_size)
-        self.shift = adaptation.shift(problems) if adaptation else None
+        shift = adaptation.shift(problems) if adaptation else None
+        self.shift = None if shift is None else shift.to(lm.device)
         self.random = np.zeros((len(requests), 0))
         if not self.sampling.greedy:
             self.random = np.stack([uniforms(self.sampling.max_new_tokens, *r.stream) for r in requests])
@@ -139,7 +145,8 @@ class _Run:
         prompts = [row.request.prompt.token_ids for row in self.rows]
         batch = assemble(lm, self.prefix, prompts, [[] for _ in prompts], self.decoding.order)
         logits, cache = self._prefill(batch)
-        attention, positions = batch.attention, batch.positions[:, -1:]
+        steps_of = StaticSteps if self.static else GrowingSteps
+        next_logits = steps_of(lm, cache, batch.attention, batch.positions[:, -1:])
         inside = list(range(len(self.rows)))
         for step in range(self.sampling.max_new_tokens):
             tokens = self._next_tokens(logits, inside, step)
@@ -148,14 +155,12 @@ class _Run:
             living = [i for i, row in enumerate(inside) if not self.rows[row].ended]
             if len(living) <= self.keep_share * len(inside):
                 keep = torch.tensor(living, device=lm.device)
-                cache.batch_select_indices(keep)
-                attention, positions, tokens = attention[keep], positions[keep], tokens[keep]
+                next_logits.keep(keep)
+                tokens = tokens[keep]
                 self.seen = None if self.seen is None else self.seen[keep]
-                self.shift = None if self.shift is None else self.shift[keep.cpu()]
+                self.shift = None if self.shift is None else self.shift[keep]
                 inside = [inside[i] for i in living]
-            attention = torch.cat([attention, attention.new_ones(len(inside), 1)], dim=1)
-            positions = positions + 1
-            logits = self._forward(cache, attention, positions, input_ids=tokens[:, None])
+            logits = next_logits(tokens)
 
     def _prefill(self, batch: Batch) -> tuple[Tensor, DynamicCache]:
         """Return the first logits (B, vocabulary) and the cache of a batch.
@@ -164,7 +169,7 @@ class _Run:
         """
         if not self.lm.attends_everywhere:
             cache = DynamicCache(config=self.lm.model.config)
-            return self._forward(cache, batch.attention, batch.positions, inputs_embeds=batch.embeddings), cache
+            return forward(self.lm, cache, batch.attention, batch.positions, inputs_embeds=batch.embeddings), cache
         rows, width = batch.attention.shape
         cache, shift = buffered_cache(self.lm, rows, width), self.shift
         copies = self._rows_by_prompt()
@@ -177,8 +182,8 @@ class _Run:
                 tensor[chosen][:, columns] for tensor in (batch.attention, batch.positions, batch.embeddings)
             )
             part = DynamicCache(config=self.lm.model.config)
-            self.shift = None if shift is None else shift[chosen.cpu()]
-            found = self._forward(part, attention, positions, inputs_embeds=embeddings)
+            self.shift = None if shift is None else shift[chosen]
+            found = forward(self.lm, part, attention, positions, inputs_embeds=embeddings)
             pairs = [(row, place) for place, i in enumerate(group) for row in copies[i]]
             filled, computed = torch.tensor(pairs, device=self.lm.device).T
             logits |= zip(filled.tolist(), found[computed], strict=True)
@@ -193,19 +198,6 @@ class _Run:
         for i, row in enumerate(self.rows):
             found.setdefault(row.request.prompt, []).append(i)
         return list(found.values())
-
-    def _forward(self, cache: DynamicCache, attention: Tensor, positions: Tensor, **inputs: Tensor) -> Tensor:
-        """Return the logits (B, vocabulary) behind the last column."""
-        output = self.lm.model(
-            **inputs,
-            attention_mask=attention,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        logits: Tensor = output.logits[:, -1]
-        return logits
 
     def _next_tokens(self, logits: Tensor, inside: list[int], step: int) -> Tensor:
         """Choose and record the next token of each row in the batch; return them, (rows,)."""

@@ -16,38 +16,52 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from ttsv.models import LanguageModel
 
 ROOM = 256
-"""Columns by which a full buffer grows."""
+"""Columns by which a full buffer grows; buffers hold a multiple of it."""
 
 GROUPED = "ttsv_grouped_sdpa"
 
 
 class BufferedLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no types
-    """One layer's keys and values, (B, heads, T, d_head), as views of larger buffers: a step writes a column and copies nothing."""
+    """One layer's keys and values, (B, heads, T, d_head), as views of larger buffers: a step writes a column and copies nothing.
+
+    With a ``column`` (1,) on the device the layer is static: a step writes there and all columns of the buffers are read, so that
+    nothing about a step's shapes or addresses changes; which columns hold anything is then for the mask to say.
+    """
 
     def __init__(self, rows: int, width: int) -> None:
         super().__init__()
         self.rows, self.width = rows, width
         self.buffers: list[Tensor] = []
+        self.column: Tensor | None = None
 
     def place(self, rows: Tensor, columns: Tensor, keys: Tensor, values: Tensor) -> None:
         """Fill some rows' columns with (rows, heads, columns, d_head); what is never filled stays zero and must be masked."""
         if not self.buffers:
             for new in (keys, values):
-                self.buffers.append(new.new_zeros(self.rows, new.shape[1], self.width + ROOM, new.shape[3]))
+                columns_held = (self.width // ROOM + 1) * ROOM
+                self.buffers.append(new.new_zeros(self.rows, new.shape[1], columns_held, new.shape[3]))
             self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
         for buffer, new in zip(self.buffers, (keys, values), strict=True):
             buffer[rows[:, None], :, columns] = new.transpose(1, 2)
         self._show()
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Append columns and return all, as the base class does."""
+        """Append columns and return all, as the base class does; see the class where it is static."""
+        if self.column is not None:
+            for buffer, new in zip(self.buffers, (key_states, value_states), strict=True):
+                buffer.index_copy_(2, self.column, new)
+            return self.buffers[0], self.buffers[1]
         start, self.width = self.width, self.width + key_states.shape[-2]
         if self.width > self.buffers[0].shape[-2]:
-            self.buffers = [pad(buffer, (0, 0, 0, ROOM)) for buffer in self.buffers]
+            self.grow()
         for buffer, new in zip(self.buffers, (key_states, value_states), strict=True):
             buffer[:, :, start : self.width] = new
         self._show()
         return self.keys, self.values
+
+    def grow(self) -> None:
+        """Make the buffers ``ROOM`` columns larger."""
+        self.buffers = [pad(buffer, (0, 0, 0, ROOM)) for buffer in self.buffers]
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep some rows."""
