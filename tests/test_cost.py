@@ -76,7 +76,9 @@ def test_gradients_of_weights_cost_half_as_much_again_and_the_hosts_memory() -> 
     times = [seconds(replace(w, host_bytes=0), None, (MODEL, MODEL), machine).loss for w in (lora, em)]
     assert times[1] == pytest.approx(1.5 * times[0])
     assert (em.host_bytes, em.device_copies, lora.host_bytes, lora.device_copies) == (24, 3, 0, 1)
-    assert memory(em, None, (MODEL, MODEL)) - memory(lora, None, (MODEL, MODEL)) == pytest.approx(2 * 1e9 * 2)
+    assert memory(em, None, (MODEL, MODEL), machine) - memory(lora, None, (MODEL, MODEL), machine) == pytest.approx(
+        2 * 1e9 * 2
+    )
     assert seconds(em, None, (MODEL, MODEL), machine).loss > times[1]
 
 
@@ -100,15 +102,15 @@ def test_methods_that_optimise_nothing_cost_nothing(name: str) -> None:
 
 
 def test_memory_holds_the_weights_and_the_larger_of_cache_and_loss() -> None:
-    sizes = dimensions_of(tiny_model().config)
+    sizes, machine = dimensions_of(tiny_model().config), Machine(CPU, 1e12, 1e10, 0)
     tiny = shape(1e6, sizes, 4)
     answers = answers_of(evaluation("paper"), 64, MEAN_PROMPT_TOKENS)
-    without = memory(NOTHING, answers, (tiny, tiny))
+    without = memory(NOTHING, answers, (tiny, tiny), machine)
     assert without == 1e6 * 4 + 64 * (MEAN_PROMPT_TOKENS + 3072) * 2 * 2 * 2 * 8 * 4
     long = replace(work_of(recipe("paper"), 64, MEAN_PROMPT_TOKENS, 3), micro_rows=8)
-    assert memory(long, answers, (tiny, tiny)) >= without
+    assert memory(long, answers, (tiny, tiny), machine) >= without
     # A micro-batch is cut by tokens, so more rows than fit it need no more.
-    kept = [memory(replace(long, micro_rows=rows), None, (MODEL, MODEL)) for rows in (64, 640)]
+    kept = [memory(replace(long, micro_rows=rows), None, (MODEL, MODEL), machine) for rows in (64, 640)]
     assert kept[0] == kept[1] > MODEL.parameters * MODEL.element
 
 

@@ -24,6 +24,7 @@ ADAPTATIONS = {
     "a prefix": EmbeddingPrefix(SoftPrompt(VECTORS)),
     "a shift": HiddenShift(tuple(p.problem_id for p in PROMPTS), VECTORS.repeat(2, 1)),
 }
+NEVER = frozenset({10_000})
 SAMPLED = {"temperature": 1.0, "top_p": 0.95, "top_k": 50, "repetition_penalty": 1.15}
 
 
@@ -54,18 +55,18 @@ def test_replayed_steps_write_what_the_processor_writes(
         captures.append(self.graph)
 
     monkeypatch.setattr(steps.StaticSteps, "_capture", counted)
-    free = written(on("cpu", architecture), decoding(24, temperature=1.5), ADAPTATIONS[adaptation])
-    ends = frozenset(c.token_ids[at] for c, at in zip(free, (3, 5, 8, 13, 20, 23), strict=True))
-    expected, got = (
-        written(
-            with_ends(on(device, architecture), ends), decoding(24, **rules), ADAPTATIONS[adaptation], HFEngine(1.0)
-        )
-        for device in ("cpu", "cuda")
-    )
+    models = {device: with_ends(on(device, architecture), NEVER) for device in ("cpu", "cuda")}
+    expected, got = (written(lm, decoding(24, **rules), ADAPTATIONS[adaptation]) for lm in models.values())
     assert [c.token_ids for c in got] == [c.token_ids for c in expected]
     assert [c.mean_entropy for c in got] == pytest.approx([c.mean_entropy for c in expected], abs=1e-6)
     assert len(captures) > 2
     assert None not in captures
+    ends = frozenset(c.token_ids[at] for c, at in zip(expected, (3, 5, 8, 13, 20, 23), strict=True))
+    stopped, leaving = (
+        written(with_ends(lm, ends), decoding(24, **rules), ADAPTATIONS[adaptation], HFEngine(1.0))
+        for lm in models.values()
+    )
+    assert [c.token_ids for c in leaving] == [c.token_ids for c in stopped]
 
 
 def test_a_model_that_no_graph_can_record_still_writes(
@@ -96,4 +97,4 @@ def test_loss_and_gradient_are_those_of_the_processor(architecture: str, checkpo
         for device in ("cpu", "cuda")
     )
     assert got == pytest.approx(expected, rel=1e-6)
-    torch.testing.assert_close(gradient.cpu(), wanted, rtol=1e-5, atol=1e-9)
+    torch.testing.assert_close(gradient.cpu(), wanted, rtol=1e-4, atol=1e-6)  # entropies are summed in fp32

@@ -210,13 +210,13 @@ def seconds(
     )
 
 
-def memory(work: Work, answers: Answers | None, models: tuple[Shape, Shape]) -> float:
+def memory(work: Work, answers: Answers | None, models: tuple[Shape, Shape], machine: Machine) -> float:
     """Return a rough peak in bytes on the device: the weights, and the largest of what decoding and a loss step hold beside them."""
     adapting, evaluating = models
     loss = adapting.parameters * adapting.element * work.device_copies
     width = work.prompt + work.cap
     if width:
-        at_once = min(work.micro_rows * width, max(width, MICRO_BATCH_TOKENS))
+        at_once = min(work.micro_rows * width, max(width, MICRO_BATCH_TOKENS[machine.device.type]))
         logits = at_once * work.predicted / width * adapting.vocabulary * 2 * adapting.element
         kept = adapting.kept_checkpointed if work.checkpointed else adapting.kept
         loss += max(at_once * kept + logits, work.at_once * work.rows * width * adapting.cache)

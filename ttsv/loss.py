@@ -18,7 +18,7 @@ from ttsv.placement import Batch, assemble, group_by_length
 from ttsv.ranks import WHOLE, Share
 from ttsv.records import Prompt
 
-MICRO_BATCH_TOKENS = 2048
+MICRO_BATCH_TOKENS = {"cpu": 2048, "cuda": 4096}
 """Tokens of a micro-batch, padding included: enough to keep a machine busy, and what bounds the memory of activations."""
 
 
@@ -168,7 +168,7 @@ def entropy_backward(
     rows = [row for batch, leaf, mask, weight in parts for row in rows_of(lm, batch, leaf, mask, weight)]
     rows = share.of(sorted(rows, key=lambda row: -len(row.positions)))
     loss = 0.0
-    for group in group_by_length([len(row.positions) for row in rows], size, MICRO_BATCH_TOKENS):
+    for group in group_by_length([len(row.positions) for row in rows], size, MICRO_BATCH_TOKENS[lm.device.type]):
         chosen = [rows[i] for i in group]
         with checkpointed(lm, options.activation_checkpointing, len(chosen) * len(chosen[0].positions)):
             part = entropy_loss(lm, chosen, options)

@@ -86,7 +86,7 @@ def check(
     if found.parameters:
         adapting, evaluating = (shape(found.parameters, found.sizes, element_size(dtype)) for dtype in dtypes)
         time = duration(seconds(work, answers, (adapting, evaluating), machine))
-        need = memory(work, answers, (adapting, evaluating))
+        need = memory(work, answers, (adapting, evaluating), machine)
         free = f"{'about' if found.sizes else 'at least'} {gib(need)}, {gib(machine.memory)} are free"
         lines.append(f"time       at most about {time} for this cell, within a factor of 2; what is finished is reused")
         lines.append(f"memory     {free}")

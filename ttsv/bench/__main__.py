@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if len(measured[GROWTH]):
         growth.draw(measured[GROWTH], chosen.results / "benchmark_growth")
     path = chosen.results / "benchmark.md"
-    facts = collect(torch.device("cpu")) | {"threads": chosen.threads}
+    facts = collect(torch.device("cpu"))
     write_atomically(path, page(measured[PAIRS], measured[GROWTH], facts, path.read_text() if path.exists() else ""))
     print(path)
     return 0

@@ -32,6 +32,7 @@ def page(pairs: pd.DataFrame, growth: pd.DataFrame, facts: Mapping[str, Any], ea
         facts: what :func:`ttsv.provenance.collect` says of code and machine.
         earlier: the page as it stood; from the heading ``HISTORY`` on it is kept.
     """
+    pairs, growth = _complete(pairs), _complete(growth)
     parts = ["# Benchmark (`make bench`)", _conditions(pairs if len(pairs) else growth, facts)]
     if len(pairs):
         parts += [_updates(pairs), _evaluations(pairs), _shares(pairs)]
@@ -41,23 +42,33 @@ def page(pairs: pd.DataFrame, growth: pd.DataFrame, facts: Mapping[str, Any], ea
     return "\n\n".join(part for part in [*parts, kept] if part) + "\n"
 
 
+def _complete(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows that say which model and card; what was measured before they did so was the embedded model's, on a processor."""
+    known = {"model": "smollm2_135m", "card": ""}
+    return rows.assign(**{name: rows[name].fillna(value) if name in rows else value for name, value in known.items()})
+
+
 def _conditions(rows: pd.DataFrame, facts: Mapping[str, Any]) -> str:
     machine, packages = facts["hardware"], facts["packages"]
     commands = "\n".join(f"    {command}" for command in dict.fromkeys(rows["command"]))
     commits = ", ".join(dict.fromkeys(rows["commit"]))
     threads, dtype = rows["threads"].iloc[0], rows["dtype"].iloc[0].removeprefix("torch.")
+    cards = [card for card in dict.fromkeys(rows["card"]) if card]
+    hardware = "; ".join([*cards, machine["cpu"]])
+    memory = "the peak of PyTorch's allocator" if cards else "the peak"
+    load = f"""The machine's load average
+while measuring was {rows["load"].min():.1f} to {rows["load"].max():.1f}; where it exceeds {threads}, something else ran beside it, and the
+processor's time says more than the wall clock's."""
     return f"""A plain loop in the released form (`ttsv/bench/reference.py`) against this project's own parts, on the same model,
 prompts and, for the loss, the same responses. Both sides run `recipe=paper`; responses have the same length by force. A process
 per side and repetition, in alternation. Times are of the wall clock and, beside it, of the processor (user and system, all
-threads); memory is the peak less what is resident after loading the model. Ratios are reference / ours: the median
+threads); memory is {memory} less what is resident after loading the model. Ratios are reference / ours: the median
 over pairs, with the lowest and the highest in brackets.
 
 {commands}
 
-{machine["cpu"]}, {machine["cores"]} cores, {machine["memory_gib"]} GiB; {threads} threads a process, {dtype}; torch {packages["torch"]},
-transformers {packages["transformers"]}, Python {facts["python"]}, commit {commits}. The machine's load average
-while measuring was {rows["load"].min():.1f} to {rows["load"].max():.1f}; where it exceeds {threads}, something else ran beside it, and the
-processor's time says more than the wall clock's."""
+{hardware}, {machine["cores"]} cores, {machine["memory_gib"]} GiB; {threads} threads a process, {dtype}; torch {packages["torch"]},
+transformers {packages["transformers"]}, Python {facts["python"]}, commit {commits}. {load}"""
 
 
 def _updates(rows: pd.DataFrame) -> str:
@@ -65,11 +76,12 @@ def _updates(rows: pd.DataFrame) -> str:
     if stages.empty:
         return ""
     lines, note = [], ""
-    for (size, response), of_size in stages.groupby(["rows", "response"]):
+    for (model, size, response), of_size in stages.groupby(["model", "rows", "response"]):
         for words, of_side in UPDATE_LINES.items():
             source = _added_up(of_size, of_side)
             if set(source["side"]) == set(of_side):
-                lines.append({"rows x response": f"{size} x {response}", "stage": words, **_compared(source)})
+                sizes = {"model": model, "rows x response": f"{size} x {response}"}
+                lines.append({**sizes, "stage": words, **_compared(source)})
     if AT_ONCE in set(stages["stage"]):
         updates = int(stages.loc[stages["stage"] == AT_ONCE, "at_once"].iloc[0])
         note = (
@@ -122,15 +134,18 @@ def _evaluations(rows: pd.DataFrame) -> str:
     if found.empty:
         return ""
     lines = []
-    for stage in sorted(set(found[found["side"] == "ours"]["stage"]), reverse=True):
-        matched = found[(found["side"] == "reference") | (found["stage"] == stage)].copy()
+    ours = found.loc[found["side"] == "ours", ["model", "stage"]].drop_duplicates()
+    for model, stage in ours.sort_values(["model", "stage"], ascending=[True, False]).itertuples(index=False):
+        of_model = found[found["model"] == model]
+        matched = of_model[(of_model["side"] == "reference") | (of_model["stage"] == stage)].copy()
         per_hundred = 100 / matched["problems"]
         matched["seconds"], matched["cpu_seconds"] = (
             matched["seconds"] * per_hundred,
             matched["cpu_seconds"] * per_hundred,
         )
         rules = stage.removeprefix("evaluation ")
-        lines.append({"rules of our side": f"recipe={rules}", "same texts": _same(matched), **_compared(matched)})
+        same = {"model": model, "rules of our side": f"recipe={rules}", "same texts": _same(matched)}
+        lines.append({**same, **_compared(matched)})
     first = found.iloc[0]
     return (
         f"## Evaluation\n\nGreedy, {first['problems']} problems, at most {first['cap']} new tokens, batches of {first['batch']} in the "
@@ -150,17 +165,19 @@ def _shares(rows: pd.DataFrame) -> str:
     found = rows[rows["attainable"].notna()] if "attainable" in rows else rows.iloc[:0]
     if found.empty:
         return ""
-    keys = ["rows", "response", "stage"]
+    keys = ["model", "rows", "response", "stage"]
     least = found.groupby(keys)["attainable"].transform("min")
-    shares = (least * found["threads"] / found["cpu_seconds"]).groupby([found[key] for key in [*keys, "side"]])
+    spent = found["seconds"].where(found["card"] != "", found["cpu_seconds"] / found["threads"])
+    shares = (least / spent).groupby([found[key] for key in [*keys, "side"]])
     table = shares.median().unstack().map(lambda share: f"{share:.0%}", na_action="ignore").fillna("").reset_index()
     rates = found[["gflops", "gbytes"]].max()
+    by_threads = ", by the processor's time over the number of threads, so that other work beside it does not count"
     return f"""## Share of the attainable rate
 
 Matrix products reach {rates["gflops"]:.0f} GFLOP/s and reading {rates["gbytes"]:.0f} GB/s here (the best of the processes, each measured
 for half a second before its model was loaded). The attainable time of a stage is the arithmetic, or the reading of weights, that cannot
 be avoided (`ttsv/bench/cost.py`: no padding, logits where they count, no attention, no sampling) at those rates; the share is
-attainable / measured, by the processor's time over the number of threads, so that other work beside it does not count.
+attainable / measured{", by the wall clock" if (found["card"] != "").all() else by_threads}.
 
 {table.to_markdown(index=False, disable_numparse=True)}"""
 

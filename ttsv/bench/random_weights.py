@@ -91,3 +91,7 @@ def config_of(model: ModelConfig) -> Qwen2Config:
         vocab_size=sizes.vocab_size,
         tie_word_embeddings=sizes.tied,
     )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

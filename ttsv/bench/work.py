@@ -16,7 +16,7 @@ from torch import Tensor
 from ttsv.bench import cost, ours, reference
 from ttsv.bench.usage import Usage, measured, resident
 from ttsv.config import component
-from ttsv.engines.base import resolve
+from ttsv.engines.base import Decoding, resolve
 from ttsv.evaluation import Evaluation
 from ttsv.machine import measure
 from ttsv.models import LanguageModel, open_source, resolve_device, resolve_dtype
@@ -99,7 +99,14 @@ class Bench:
         rows = self.updates(side, work) if work.stage == "update" else self.evaluation(side, work)
         rates = {"gflops": self.machine.flops / 1e9, "gbytes": self.machine.bandwidth / 1e9}
         sizes = {name: value for name, value in asdict(work).items() if name != "data_dir"}
-        shared = {"side": side, "task": self.config.task.name, **sizes, "dtype": str(self.lm.dtype), **rates}
+        shared = {
+            "side": side,
+            "model": self.lm.name,
+            "task": self.config.task.name,
+            **sizes,
+            "dtype": str(self.lm.dtype),
+        }
+        shared |= {"card": self.machine.name, **rates}
         return [{**shared, **row} for row in rows]
 
     def updates(self, side: Side, work: Workload) -> list[dict[str, Any]]:
@@ -111,7 +118,7 @@ class Bench:
         options = self._options(work)
         vectors, sampling = self.vectors(work.length), resolve(options.rollout, lm.generation_config)
         stops = self._rules("paper").decoding.stopping.batch_strings
-        self._roll(side, prompts[:1], vectors, replace(options, rollout=replace(sampling, max_new_tokens=2)), stops)
+        self._warm_up(side, prompts, responses, vectors, replace(options, rollout=sampling), stops)
         with measured(self.device, self.loaded) as rolled:
             written = self._roll(side, prompts, vectors, replace(options, rollout=sampling), stops)
         assert {len(ids) for ids in written} == {work.response}
@@ -121,10 +128,7 @@ class Bench:
                 self._at_once(prompts, vectors, replace(options, rollout=sampling, rollout_updates=work.at_once))
             ]
         with measured(self.device, self.loaded) as stepped:
-            if side == "reference":
-                value, gradient = reference.loss(lm, prompts, responses, vectors)
-            else:
-                value, gradient = ours.loss(lm, prompts, responses, vectors, options)
+            value, gradient = self._step(side, prompts, responses, vectors, options)
         lengths = [len(p.token_ids) for p in prompts]
         sizes = (lm, lengths, work.length, work.response, self.machine)
         shared = {"tokens": work.rows * work.response, "prompt_tokens": sum(lengths)}
@@ -148,18 +152,12 @@ class Bench:
     def evaluation(self, side: Side, work: Workload) -> list[dict[str, Any]]:
         """Measure greedy evaluation under the released rules, and on our side also under those of ``corrected``."""
         prompts, vectors = self.prompts[: work.problems], self.vectors(work.length)
+        if self.device.type == "cuda":
+            self._evaluated(side, prompts, vectors, self._decoding("paper", work, 8))
         rows = []
         for name in ("paper",) if side == "reference" else ("paper", "corrected"):
-            rules = self._rules(name).decoding
-            rules = replace(rules, sampling=replace(rules.sampling, max_new_tokens=work.cap, temperature=0.0))
-            if name == "paper":
-                rules = replace(rules, batch_size=work.batch)
             with measured(self.device, self.loaded) as used:
-                if side == "reference":
-                    stops = rules.stopping.batch_strings
-                    texts = reference.evaluate(self.lm, prompts, vectors, work.cap, work.batch, stops)
-                else:
-                    texts = ours.evaluate(self.lm, prompts, vectors, rules)
+                texts = self._evaluated(side, prompts, vectors, self._decoding(name, work, work.cap))
             rows.append(
                 record(
                     f"evaluation {name}",
@@ -168,6 +166,17 @@ class Bench:
                 )
             )
         return rows
+
+    def _decoding(self, recipe: str, work: Workload, cap: int) -> Decoding:
+        rules = self._rules(recipe).decoding
+        rules = replace(rules, sampling=replace(rules.sampling, max_new_tokens=cap, temperature=0.0))
+        return replace(rules, batch_size=work.batch) if recipe == "paper" else rules
+
+    def _evaluated(self, side: Side, prompts: Sequence[Prompt], vectors: Tensor, rules: Decoding) -> list[str]:
+        if side == "ours":
+            return ours.evaluate(self.lm, prompts, vectors, rules)
+        cap, stops = rules.sampling.max_new_tokens, rules.stopping.batch_strings
+        return reference.evaluate(self.lm, prompts, vectors, cap, rules.batch_size, stops)
 
     def _shape(self, work: Workload) -> None:
         """Let nothing end a response, and cut the vocabulary where the work says so."""
@@ -188,6 +197,36 @@ class Bench:
         if side == "reference":
             return reference.rollout(self.lm, prompts, vectors, options.rollout, stops)
         return ours.rollout(self.lm, prompts, vectors, options)
+
+    def _step(
+        self,
+        side: Side,
+        prompts: Sequence[Prompt],
+        responses: Sequence[Sequence[int]],
+        vectors: Tensor,
+        options: Optimization,
+    ) -> tuple[float, Tensor]:
+        if side == "reference":
+            return reference.loss(self.lm, prompts, responses, vectors)
+        return ours.loss(self.lm, prompts, responses, vectors, options)
+
+    def _warm_up(
+        self,
+        side: Side,
+        prompts: Sequence[Prompt],
+        responses: Sequence[Sequence[int]],
+        vectors: Tensor,
+        options: Optimization,
+        stops: Sequence[str],
+    ) -> None:
+        """Do a little of the work: on CUDA kernels are loaded when they are first used, which takes longer than the work itself."""
+        tokens = 8 if self.device.type == "cuda" else 2
+        short = replace(options, rollout=replace(options.rollout, max_new_tokens=tokens))
+        if self.device.type != "cuda":
+            self._roll(side, prompts[:1], vectors, short, stops)
+            return
+        self._roll(side, prompts, vectors, short, stops)
+        self._step(side, prompts, responses, vectors, options)
 
     def _options(self, work: Workload) -> Optimization:
         options: Optimization = component(self.config.recipe.optimization, "recipe.optimization")

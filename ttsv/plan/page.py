@@ -46,7 +46,7 @@ def lines(
         cell = one.cell
         line = found.setdefault((cell.model.name, cell.names["task"], cell.method.name), Line())
         line.cells, line.finished = line.cells + 1, line.finished + one.finished
-        line.memory = max(line.memory, memory(one.work, one.answers, one.models))
+        line.memory = max(line.memory, memory(one.work, one.answers, one.models, machine))
         line.host = max(line.host, one.work.host_bytes * one.models[0].parameters)
         line.sized &= one.sized
         for step in one.steps:
