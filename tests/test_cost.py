@@ -11,6 +11,7 @@ from ttsv.cost import (
     AS_STATED,
     DECODING_SHARE,
     LAUNCH_SECONDS,
+    LAYER_SECONDS,
     LOSS_SHARE,
     MEAN_PROMPT_TOKENS,
     Seconds,
@@ -18,6 +19,7 @@ from ttsv.cost import (
     Work,
     answers_of,
     decoding_time,
+    loss_time,
     memory,
     seconds,
     shape,
@@ -56,9 +58,29 @@ def test_decoding_is_bound_by_the_slower_of_arithmetic_and_reading() -> None:
     assert with_cache == pytest.approx(by_reading + 100 * 30 * 100 * 1e6 / 1e9 / DECODING_SHARE)
 
 
-def test_a_step_on_a_gpu_takes_at_least_its_launches() -> None:
+def test_on_a_gpu_each_layer_adds_to_a_step_and_its_launches_to_a_micro_batch() -> None:
     card = replace(CARDS["H100"], flops=1e30, bandwidth=1e30)
-    assert decoding_time(MODEL, card, 1, 0, 100) == pytest.approx(100 * 10 * LAUNCH_SECONDS)
+    assert decoding_time(MODEL, card, 1, 0, 100) == pytest.approx(100 * 10 * LAYER_SECONDS)
+    work = Work(updates=5, rows=16, prompt=150, cap=362, predicted=362, micro_rows=16)
+    assert loss_time(MODEL, card, work) == pytest.approx(5 * 2 * 10 * LAUNCH_SECONDS)
+    assert loss_time(MODEL, card, replace(work, micro_rows=4)) == pytest.approx(5 * 4 * 10 * LAUNCH_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "milliseconds"),
+    [
+        ("qwen2_5_math_1_5b", 16, 5.0),
+        ("qwen2_5_math_1_5b", 64, 6.2),
+        ("qwen2_5_math_7b", 16, 9.9),
+        ("qwen2_5_math_7b", 64, 11.1),
+    ],
+)
+def test_steps_on_an_h100_are_told_within_a_third_of_what_was_measured(
+    name: str, rows: int, milliseconds: float
+) -> None:
+    config = component(composed(f"model={name}").model, "model")
+    found = decoding_time(shape(config.parameters, config.dimensions, 2), CARDS["H100"], rows, 0, 1000)
+    assert found == pytest.approx(milliseconds, rel=1 / 3)
 
 
 def test_every_batch_of_an_evaluation_is_paid_for_the_last_incomplete_one_too() -> None:

@@ -5,6 +5,7 @@ whichever takes longer. Stages reach a share of it, which is stated here and rep
 """
 
 from dataclasses import dataclass
+from math import ceil
 
 from ttsv.activation_checkpointing import kept_bytes
 from ttsv.evaluation import Evaluation
@@ -22,8 +23,12 @@ DECODING_SHARE = 0.25
 LOSS_SHARE = 0.6
 """The share of the roofline that loss steps and prefill reach: 59 % of it on a CPU, see results/benchmark.md."""
 
-LAUNCH_SECONDS = 0.9e-3
-"""The least a decoding step on CUDA takes for each layer, which PyTorch launches kernel by kernel: an assumption, not yet measured."""
+LAYER_SECONDS = 0.14e-3
+"""What each layer adds to a decoding step on CUDA, whose weights are then read at the full rate: its many small kernels, replayed as a
+graph. Measured on an H100, see results/benchmark_h100.md; where steps are launched kernel by kernel it is 0.7 to 1 ms."""
+
+LAUNCH_SECONDS = 2.5e-3
+"""What launching a layer's kernels adds to each micro-batch of a loss step on CUDA, forth and back; measured there as well."""
 
 HOST_BANDWIDTH = 5e9
 """Bytes a second at which a host goes through what a method keeps there, at each update: an assumption."""
@@ -176,9 +181,8 @@ def loss_seconds(model: Shape, machine: Machine, layer_tokens: float, head_token
 
 def decoding_time(model: Shape, machine: Machine, rows: int, prompt: float, steps: int) -> float:
     """Return about how many seconds a batch takes from its prompts to the last of ``steps`` tokens."""
-    step = step_seconds(model, machine, rows, prompt + steps / 2) / DECODING_SHARE
-    if machine.device.type == "cuda":
-        step = max(step, model.depth * LAUNCH_SECONDS)
+    step = step_seconds(model, machine, rows, prompt + steps / 2)
+    step = step + model.depth * LAYER_SECONDS if machine.device.type == "cuda" else step / DECODING_SHARE
     return prefill_seconds(model, machine, rows, rows * prompt) / LOSS_SHARE + steps * step
 
 
@@ -186,7 +190,13 @@ def loss_time(model: Shape, machine: Machine, work: Work) -> float:
     """Return about how many seconds the loss steps of an optimisation take, with what the host does at each update."""
     layers, head = work.layer_passes * work.loss_tokens, work.head_passes * work.predicted * work.rows * work.updates
     host = work.updates * work.host_bytes * model.parameters / HOST_BANDWIDTH
-    return loss_seconds(model, machine, layers, head) / LOSS_SHARE + host
+    launches = 0.0
+    if machine.device.type == "cuda" and work.rows:
+        micro_rows = max(
+            1, min(work.micro_rows or work.rows, int(MICRO_BATCH_TOKENS["cuda"] / (work.prompt + work.cap)))
+        )
+        launches = work.updates * ceil(work.rows / micro_rows) * model.depth * work.layer_passes / 2 * LAUNCH_SECONDS
+    return loss_seconds(model, machine, layers, head) / LOSS_SHARE + launches + host
 
 
 def seconds(

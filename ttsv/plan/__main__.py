@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ttsv import sweep
-from ttsv.cost import DECODING_SHARE, LOSS_SHARE
+from ttsv.cost import DECODING_SHARE, LAYER_SECONDS, LOSS_SHARE
 from ttsv.machine import CARDS, Machine, measure
 from ttsv.models import resolve_device
 from ttsv.plan.expansion import Refused, expand
@@ -103,7 +103,11 @@ def measured_on(machine: Machine) -> Callable[[Planned], Factors]:
 def told(machine: Machine, measurements: int) -> str:
     """Return what the estimate rests on, in words."""
     rates = f"{machine.flops / 1e12:,.3g} TFLOP/s and {machine.bandwidth / 1e9:,.0f} GB/s"
-    stated = f"{DECODING_SHARE:.0%} of them for decoding, {LOSS_SHARE:.0%} for the rest"
+    graphs = machine.device.type == "cuda"
+    decoding = (
+        f"all of them and {LAYER_SECONDS * 1e3:.2f} ms a layer and step" if graphs else f"{DECODING_SHARE:.0%} of them"
+    )
+    stated = f"{decoding} for decoding, {LOSS_SHARE:.0%} for the rest"
     basis = "nothing measured yet"
     if measurements:
         basis = f"corrected by {plural(measurements, 'measurement')} in finished stages of the model on such a device"
