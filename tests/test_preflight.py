@@ -18,12 +18,14 @@ CPU = torch.device("cpu")
 FP32 = (torch.float32, torch.float32)
 
 
-def checked(folder: Path, memory: int = 2**40, work: Work | None = None) -> Report:
+def checked(
+    folder: Path, memory: int = 2**40, work: Work | None = None, dtypes: tuple[torch.dtype, torch.dtype] = FP32
+) -> Report:
     work = work or work_of(recipe("paper"), 30, MEAN_PROMPT_TOKENS, 3)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(preflight, "measure", lambda *args: Machine(CPU, 1e12, 1e10, memory))
         answers = answers_of(evaluation("paper"), 30, MEAN_PROMPT_TOKENS)
-        return check(ModelConfig("tiny", path=str(folder)), CPU, FP32, work, answers, 30, 30)
+        return check(ModelConfig("tiny", path=str(folder)), CPU, dtypes, work, answers, 30, 30)
 
 
 def test_a_model_that_fits_is_described_and_nothing_is_missing(tmp_path: Path) -> None:
@@ -47,6 +49,16 @@ def test_a_batch_that_may_not_fit_is_warned_of(tmp_path: Path) -> None:
     report = checked(folder, memory=sum(f.stat().st_size for f in folder.glob("*.safetensors")) + 1000)
     assert report.missing is None
     assert "that may not fit" in report.lines[-1]
+
+
+@pytest.mark.parametrize(("has", "slow"), [(True, []), (False, ["bfloat16"])])
+def test_a_dtype_that_the_processor_has_no_instructions_for_is_named(
+    has: bool, slow: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has})
+    lines = checked(save_folder(tmp_path / "m"), dtypes=(torch.bfloat16, torch.float32)).lines
+    named = [line for line in lines if "no instructions for" in line]
+    assert [dtype for dtype in ("bfloat16", "float16") if any(f"for {dtype}," in line for line in named)] == slow
 
 
 def test_a_missing_model_is_missing_and_not_an_exception(tmp_path: Path) -> None:

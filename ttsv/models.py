@@ -251,11 +251,16 @@ def resolve_device(name: str) -> torch.device:
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     """Return the dtype for a name, or for ``auto`` the fastest that is safe: bf16 on CUDA and on CPUs that compute in it, else fp32."""
     if name == "auto":
-        fast = device.type == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
-        return torch.bfloat16 if fast else torch.float32
+        return torch.bfloat16 if computes_in(torch.bfloat16, device) else torch.float32
     if name not in DTYPES:
         raise UserError(f"dtype={name!r} is unknown; expected auto, {', '.join(DTYPES)}")
     return DTYPES[name]
+
+
+def computes_in(dtype: torch.dtype, device: torch.device) -> bool:
+    """Tell whether a device multiplies numbers of a dtype by instructions of its own; what has none is many times slower than fp32."""
+    needed = {torch.bfloat16: "avx512_bf16", torch.float16: "avx512_fp16"}.get(dtype)
+    return device.type == "cuda" or needed is None or bool(torch.cpu.get_capabilities().get(needed))
 
 
 def dimensions_of(config: PretrainedConfig) -> Dimensions:

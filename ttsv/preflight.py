@@ -11,7 +11,7 @@ from transformers import AutoConfig
 
 from ttsv.cost import Answers, Seconds, Shape, Work, memory, seconds, shape
 from ttsv.machine import Machine, measure
-from ttsv.models import dimensions_of
+from ttsv.models import computes_in, dimensions_of
 from ttsv.records import UserError
 from ttsv.weights import Dimensions, ModelConfig, at_hand, download_size, find, parameter_count
 
@@ -79,6 +79,7 @@ def check(
         f"device     {device} ({psutil.cpu_count(logical=False) or psutil.cpu_count()} cores), "
         f"optimise in {_name(dtypes[0])}, evaluate in {_name(dtypes[1])}; "
         f"measured {machine.flops / 1e9:,.0f} GFLOP/s, {machine.bandwidth / 1e9:.0f} GB/s",
+        *_slow(device, dtypes),
         f"problems   {problems}" + (f", of which {adapted_on} to optimise on" if work.updates else ""),
         f"tokens     at most {optimised if work.updates else ''}{count(answers.tokens)} evaluation",
     ]
@@ -95,6 +96,17 @@ def check(
         if need > machine.memory and not short:
             lines.append(f"           that may not fit; if so, lower {MEMORY_OPTIONS}")
     return Report(tuple(lines), "\n".join(missing) or None)
+
+
+def _slow(device: torch.device, dtypes: tuple[torch.dtype, torch.dtype]) -> list[str]:
+    """Say which dtypes this processor has no instructions for."""
+    slow = sorted({_name(dtype) for dtype in dtypes if not computes_in(dtype, device)})
+    if not slow:
+        return []
+    return [
+        f"           it has no instructions for {' and '.join(slow)}, which is many times slower than float32 here; "
+        "recipe.dtype.adapt=auto recipe.dtype.evaluate=auto choose what is fast"
+    ]
 
 
 def _too_little_memory(model: ModelConfig, work: Work, weights: Shape, machine: Machine) -> str | None:
