@@ -227,7 +227,7 @@ def test_slot_fits_each_prompts_next_tokens_by_itself(tmp_path: Path) -> None:
             loss = cross_entropy(lm.model.lm_head(hidden + delta), ids[0, 1:])
             loss.backward()
             optimizer.step()
-            losses.append(float(loss))
+            losses.append(float(loss.detach()))
         assert losses[-1] < losses[0]
         torch.testing.assert_close(shift, delta.detach(), rtol=1e-4, atol=1e-5)
 
