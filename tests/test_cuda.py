@@ -52,7 +52,7 @@ def test_replayed_steps_write_what_the_processor_writes(
 
     def counted(self: steps.StaticSteps) -> None:
         original(self)
-        captures.append(self.graph)
+        captures.append(self.captured)
 
     monkeypatch.setattr(steps.StaticSteps, "_capture", counted)
     models = {device: with_ends(on(device, architecture), NEVER) for device in ("cpu", "cuda")}

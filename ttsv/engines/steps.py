@@ -69,8 +69,8 @@ class StaticSteps:
             layer.column = self.column
         self.replays = lm.device.type == "cuda"
         self.pool: Any = torch.cuda.graph_pool_handle() if self.replays else None
-        self.graph: torch.cuda.CUDAGraph | None = None
-        self.logits, self.warm = self.column, False
+        self.captured: tuple[torch.cuda.CUDAGraph, Tensor] | None = None
+        self.warm = False
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """Append a token to each row, (B,), and return the next logits (B, vocabulary)."""
@@ -79,13 +79,14 @@ class StaticSteps:
         self.width += 1
         self.tokens.copy_(tokens[:, None])
         # The first step of a shape runs by itself, which is also the warming up that a capture asks for.
-        if self.replays and self.warm and self.graph is None:
+        if self.replays and self.warm and self.captured is None:
             self._capture()
-        if self.graph is None:
+        if self.captured is None:
             self.warm = True
             return self._step()
-        self.graph.replay()
-        return self.logits
+        graph, logits = self.captured
+        graph.replay()
+        return logits
 
     def keep(self, rows: Tensor) -> None:
         """Go on with some of the rows."""
@@ -111,13 +112,13 @@ class StaticSteps:
 
     def _forget(self) -> None:
         """Give up the graph, which knows shapes and addresses that have changed."""
-        self.graph, self.logits, self.warm = None, self.column, False
+        self.captured, self.warm = None, False
 
     def _capture(self) -> None:
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
-                self.logits = self._step()
+                logits = self._step()
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -127,4 +128,4 @@ class StaticSteps:
             )
             self.replays = False
         else:
-            self.graph = graph
+            self.captured = graph, logits
