@@ -25,7 +25,7 @@ def kept_bytes(sizes: Dimensions, element: int, *, checkpointed: bool) -> float:
 
 
 @contextmanager
-def checkpointed(lm: LanguageModel, choice: Literal["auto"] | bool, tokens: int) -> Iterator[None]:
+def checkpointed(lm: LanguageModel, choice: Literal["auto", True, False], tokens: int) -> Iterator[None]:
     """Let forward passes in this context checkpoint each layer, if ``choice`` says so; values and gradients are the same bit for bit.
 
     ``auto`` does so on CUDA where the activations of so many ``tokens`` would take more than ``ROOM`` of the free memory.

@@ -62,7 +62,7 @@ class Optimization:
     initialization_text: str | None = None
     micro_batch_size: int | None = None
     rollout_updates: int = 1
-    activation_checkpointing: Literal["auto"] | bool = "auto"
+    activation_checkpointing: Literal["auto", True, False] = "auto"
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.updates is None):

@@ -42,7 +42,7 @@ class HFEngine:
     """
 
     keep_share: float = 0.75
-    static_cache: Literal["auto"] | bool = "auto"
+    static_cache: Literal["auto", True, False] = "auto"
     name: str = "hf"
     supports: ClassVar[frozenset[type]] = frozenset(KINDS.values())
     incidental: ClassVar[frozenset[str]] = frozenset()
