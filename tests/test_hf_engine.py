@@ -305,3 +305,12 @@ def test_batches_below_one_row_are_refused() -> None:
 
 def test_the_end_of_turn_of_another_vocabulary_is_an_end_only_if_named() -> None:
     assert STOP not in tiny_lm().end_ids
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_where_attention_takes_no_mask_a_static_cache_is_not_used(architecture: str) -> None:
+    lm, prompts = tiny_lm(architecture, torch.float64, attn_implementation="eager"), some_prompts(5)
+    growing, static = (generate(lm, prompts, decoding(8), prefix_of(), HFEngine(static_cache=s)) for s in (False, True))
+    assert [c.token_ids for c in static] == [c.token_ids for c in growing]
+    assert not lm.takes_masks
+    assert tiny_lm(architecture).takes_masks

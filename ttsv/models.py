@@ -47,6 +47,8 @@ class LanguageModel:
     fingerprint: str
     extra_end_tokens: tuple[str, ...] = ()
     source: "Source | None" = None
+    replayable: bool = True
+    """Whether a decoding step can be captured as a CUDA graph; it is until a capture has failed."""
 
     def __post_init__(self) -> None:
         self.model.eval()
@@ -100,6 +102,13 @@ class LanguageModel:
     def attends_everywhere(self) -> bool:
         """Whether each token may attend to all before it in every layer, so that columns nothing attends to can be left out."""
         return all(type(layer) is DynamicLayer for layer in DynamicCache(config=self.model.config).layers)
+
+    @property
+    def takes_masks(self) -> bool:
+        """Whether a step can be given its attention as a mask (B, 1, 1, T): PyTorch's attention, positions from rotation alone."""
+        config = self.model.config.get_text_config()
+        rotary = bool(getattr(config, "rope_parameters", None)) and not getattr(config, "alibi", False)
+        return rotary and config._attn_implementation == "sdpa"
 
     @cached_property
     def pad_token_id(self) -> int:
@@ -237,6 +246,8 @@ def resolve_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise UserError(f"device={name!r} is unknown; expected auto, cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device={name} is not supported; expected auto, cpu, cuda or cuda:N")
     if device.index is not None and ranks.size() > 1:
         raise UserError(
             f"device={name} names one card, but this run has {ranks.size()} processes with a card each; use device=cuda"

@@ -45,7 +45,10 @@ def page(pairs: pd.DataFrame, growth: pd.DataFrame, facts: Mapping[str, Any], ea
 def _complete(rows: pd.DataFrame) -> pd.DataFrame:
     """Return rows that say which model and card; what was measured before they did so was the embedded model's, on a processor."""
     known = {"model": "smollm2_135m", "card": ""}
-    return rows.assign(**{name: rows[name].fillna(value) if name in rows else value for name, value in known.items()})
+    rows = rows.assign(**{name: rows[name].fillna(value) if name in rows else value for name, value in known.items()})
+    if rows["card"].nunique() > 1:
+        rows["model"] = rows["model"] + " on " + rows["card"].replace("", "the processor")
+    return rows
 
 
 def _conditions(rows: pd.DataFrame, facts: Mapping[str, Any]) -> str:
@@ -56,7 +59,7 @@ def _conditions(rows: pd.DataFrame, facts: Mapping[str, Any]) -> str:
     cards = [card for card in dict.fromkeys(rows["card"]) if card]
     hardware = "; ".join([*cards, machine["cpu"]])
     memory = "the peak of PyTorch's allocator" if cards else "the peak"
-    load = f"""The machine's load average
+    load = f""" The machine's load average
 while measuring was {rows["load"].min():.1f} to {rows["load"].max():.1f}; where it exceeds {threads}, something else ran beside it, and the
 processor's time says more than the wall clock's."""
     return f"""A plain loop in the released form (`ttsv/bench/reference.py`) against this project's own parts, on the same model,
@@ -68,7 +71,7 @@ over pairs, with the lowest and the highest in brackets.
 {commands}
 
 {hardware}, {machine["cores"]} cores, {machine["memory_gib"]} GiB; {threads} threads a process, {dtype}; torch {packages["torch"]},
-transformers {packages["transformers"]}, Python {facts["python"]}, commit {commits}. {load}"""
+transformers {packages["transformers"]}, Python {facts["python"]}, commit {commits}.{load if "" in set(rows["card"]) else ""}"""
 
 
 def _updates(rows: pd.DataFrame) -> str:
@@ -170,14 +173,18 @@ def _shares(rows: pd.DataFrame) -> str:
     spent = found["seconds"].where(found["card"] != "", found["cpu_seconds"] / found["threads"])
     shares = (least / spent).groupby([found[key] for key in [*keys, "side"]])
     table = shares.median().unstack().map(lambda share: f"{share:.0%}", na_action="ignore").fillna("").reset_index()
-    rates = found[["gflops", "gbytes"]].max()
-    by_threads = ", by the processor's time over the number of threads, so that other work beside it does not count"
+    rates = found.groupby("card")[["gflops", "gbytes"]].max()
+    reached = "; ".join(
+        f"{card or 'the processor'} {gflops:,.0f} GFLOP/s and {gbytes:,.0f} GB/s"
+        for card, gflops, gbytes in rates.itertuples()
+    )
     return f"""## Share of the attainable rate
 
-Matrix products reach {rates["gflops"]:.0f} GFLOP/s and reading {rates["gbytes"]:.0f} GB/s here (the best of the processes, each measured
+Matrix products and reading of memory reach, in this order: {reached} (the best of the processes, each measured
 for half a second before its model was loaded). The attainable time of a stage is the arithmetic, or the reading of weights, that cannot
 be avoided (`ttsv/bench/cost.py`: no padding, logits where they count, no attention, no sampling) at those rates; the share is
-attainable / measured{", by the wall clock" if (found["card"] != "").all() else by_threads}.
+attainable / measured, by the wall clock on a card, else by the processor's time over the number of threads, so that other work beside it
+does not count.
 
 {table.to_markdown(index=False, disable_numparse=True)}"""
 

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -118,17 +118,24 @@ class Bench:
         options = self._options(work)
         vectors, sampling = self.vectors(work.length), resolve(options.rollout, lm.generation_config)
         stops = self._rules("paper").decoding.stopping.batch_strings
-        self._warm_up(side, prompts, responses, vectors, replace(options, rollout=sampling), stops)
+        options = replace(options, rollout=sampling)
+        step = partial(ours.loss, lm, prompts, responses, vectors, options)
+        if side == "reference":
+            step = partial(reference.loss, lm, prompts, responses, vectors)
+        # On CUDA kernels are loaded when they are first used, which takes longer than the work itself.
+        cuda = self.device.type == "cuda"
+        few = replace(options, rollout=replace(sampling, max_new_tokens=8 if cuda else 2))
+        self._roll(side, prompts if cuda else prompts[:1], vectors, few, stops)
+        if cuda:
+            step()
         with measured(self.device, self.loaded) as rolled:
-            written = self._roll(side, prompts, vectors, replace(options, rollout=sampling), stops)
+            written = self._roll(side, prompts, vectors, options, stops)
         assert {len(ids) for ids in written} == {work.response}
         several: list[dict[str, Any]] = []
         if side == "ours" and work.at_once > 1:
-            several = [
-                self._at_once(prompts, vectors, replace(options, rollout=sampling, rollout_updates=work.at_once))
-            ]
+            several = [self._at_once(prompts, vectors, replace(options, rollout_updates=work.at_once))]
         with measured(self.device, self.loaded) as stepped:
-            value, gradient = self._step(side, prompts, responses, vectors, options)
+            value, gradient = step()
         lengths = [len(p.token_ids) for p in prompts]
         sizes = (lm, lengths, work.length, work.response, self.machine)
         shared = {"tokens": work.rows * work.response, "prompt_tokens": sum(lengths)}
@@ -197,36 +204,6 @@ class Bench:
         if side == "reference":
             return reference.rollout(self.lm, prompts, vectors, options.rollout, stops)
         return ours.rollout(self.lm, prompts, vectors, options)
-
-    def _step(
-        self,
-        side: Side,
-        prompts: Sequence[Prompt],
-        responses: Sequence[Sequence[int]],
-        vectors: Tensor,
-        options: Optimization,
-    ) -> tuple[float, Tensor]:
-        if side == "reference":
-            return reference.loss(self.lm, prompts, responses, vectors)
-        return ours.loss(self.lm, prompts, responses, vectors, options)
-
-    def _warm_up(
-        self,
-        side: Side,
-        prompts: Sequence[Prompt],
-        responses: Sequence[Sequence[int]],
-        vectors: Tensor,
-        options: Optimization,
-        stops: Sequence[str],
-    ) -> None:
-        """Do a little of the work: on CUDA kernels are loaded when they are first used, which takes longer than the work itself."""
-        tokens = 8 if self.device.type == "cuda" else 2
-        short = replace(options, rollout=replace(options.rollout, max_new_tokens=tokens))
-        if self.device.type != "cuda":
-            self._roll(side, prompts[:1], vectors, short, stops)
-            return
-        self._roll(side, prompts, vectors, short, stops)
-        self._step(side, prompts, responses, vectors, options)
 
     def _options(self, work: Workload) -> Optimization:
         options: Optimization = component(self.config.recipe.optimization, "recipe.optimization")

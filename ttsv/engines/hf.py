@@ -119,8 +119,8 @@ class _Run:
         progress: Progress,
     ) -> None:
         self.lm, self.decoding, self.keep_share, self.progress = lm, decoding, engine.keep_share, progress
-        chosen = lm.device.type == "cuda" if engine.static_cache == "auto" else engine.static_cache
-        self.static = chosen and lm.attends_everywhere
+        self.static = lm.device.type == "cuda" if engine.static_cache == "auto" else engine.static_cache
+        self.static &= lm.attends_everywhere and lm.takes_masks and lm.replayable
         self.sampling = resolve(decoding.sampling, lm.generation_config)
         self.end_ids = decoding.stopping.ids(lm)
         self.rows = [_Row(request) for request in requests]

@@ -1,7 +1,6 @@
 """From one token of each row to the logits of the next: with shapes that grow, or with static ones, replayed as a CUDA graph."""
 
 import logging
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,7 +67,6 @@ class StaticSteps:
         for layer in cache.layers:
             layer.column = self.column
         self.replays = lm.device.type == "cuda"
-        self.pool: Any = torch.cuda.graph_pool_handle() if self.replays else None
         self.captured: tuple[torch.cuda.CUDAGraph, Tensor] | None = None
         self.warm = False
 
@@ -117,7 +115,7 @@ class StaticSteps:
     def _capture(self) -> None:
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 logits = self._step()
         except torch.OutOfMemoryError:
             raise
@@ -126,6 +124,6 @@ class StaticSteps:
             log.warning(
                 "%s cannot be replayed as a CUDA graph (%s); its steps are launched one by one", self.lm.name, error
             )
-            self.replays = False
+            self.replays = self.lm.replayable = False
         else:
             self.captured = graph, logits
