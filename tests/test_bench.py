@@ -7,15 +7,18 @@ import pandas as pd
 import pytest
 import torch
 from tiny_models import TEXT_END, TURN_END, WIDTH, decoding, evaluation, recipe, requests_of, some_prompts, tiny_lm
+from transformers import AutoModelForCausalLM
 
 from ttsv.adaptations import EmbeddingPrefix
-from ttsv.bench import growth, reference
+from ttsv.bench import growth, random_weights, reference
 from ttsv.bench.page import HISTORY, page
 from ttsv.bench.work import AT_ONCE
 from ttsv.engines import kv_cache
 from ttsv.engines.hf import HFEngine
 from ttsv.loss import entropy_gradient
+from ttsv.models import dimensions_of
 from ttsv.placement import group_by_length
+from ttsv.records import UserError
 from ttsv.soft_prompt import SoftPrompt
 
 STOPS = ("</s>", "<|im_end|>", "<|endoftext|>")
@@ -178,3 +181,14 @@ def test_the_figure_of_growth_has_a_line_a_side_and_stage(tmp_path: Path) -> Non
     drawn = (tmp_path / "growth.svg").read_text()
     for words in ("rollout, reference", "loss, ours", "virtual tokens L", "40k"):
         assert words in drawn
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_math_1_5b", "qwen2_5_math_7b"])
+def test_random_weights_have_the_shape_of_the_model_that_they_stand_for(name: str) -> None:
+    config = random_weights.named(name)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(random_weights.config_of(config))
+    assert model.num_parameters() == pytest.approx(config.parameters, rel=0.01)
+    assert dimensions_of(model.config) == config.dimensions
+    with pytest.raises(UserError, match="no Qwen2 model with dimensions"):
+        random_weights.config_of(random_weights.named("llama_3_1_8b_instruct"))

@@ -72,7 +72,7 @@ def test_on_a_gpu_each_layer_adds_to_a_step_and_its_launches_to_a_micro_batch() 
         ("qwen2_5_math_1_5b", 16, 5.0),
         ("qwen2_5_math_1_5b", 64, 6.2),
         ("qwen2_5_math_7b", 16, 9.9),
-        ("qwen2_5_math_7b", 64, 11.1),
+        ("qwen2_5_math_7b", 64, 10.2),
     ],
 )
 def test_steps_on_an_h100_are_told_within_a_third_of_what_was_measured(
