@@ -17,6 +17,7 @@ from transformers import DynamicCache
 from ttsv.adaptations import KINDS, Adaptation
 from ttsv.engines.base import Decoding, Progress, Request, batches, resolve
 from ttsv.engines.kv_cache import buffered_cache, grouped_attention
+from ttsv.engines.linear_layers import weights_first
 from ttsv.engines.steps import GrowingSteps, StaticSteps, forward
 from ttsv.models import LanguageModel
 from ttsv.objectives import raw_entropy
@@ -135,7 +136,7 @@ class _Run:
 
     def completions(self) -> list[Completion]:
         """Decode until every row has ended and return one completion a row."""
-        with shifted(self.lm, lambda: self.shift), grouped_attention(self.lm):
+        with shifted(self.lm, lambda: self.shift), grouped_attention(self.lm), weights_first(self.lm):
             self._decode()
         return [self._completion(row) for row in self.rows]
 
