@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from ttsv.activation_checkpointing import checkpointed
 from ttsv.engines.base import resolve
+from ttsv.leading_columns import LeadingColumns, leaf_of, pass_on, shared_columns
 from ttsv.models import LanguageModel
 from ttsv.objectives import raw_entropy, sampled_entropy
 from ttsv.optimization import Optimization
@@ -73,8 +75,13 @@ class Row:
     response_ids: Tensor
     counted: Tensor
 
+    def behind(self, columns: int) -> "Row":
+        """Return the row without its first ``columns``, none of which predicts anything."""
+        parts = (self.embeddings, self.positions, self.attended, self.predicts)
+        return Row(*(part[columns:] for part in parts), self.weights, self.response_ids, self.counted)
 
-def rows_of(lm: LanguageModel, batch: Batch, embeddings: Tensor, counted: Tensor, weights: Tensor) -> list[Row]:
+
+def rows_of(lm: LanguageModel, batch: Batch, counted: Tensor, weights: Tensor) -> list[Row]:
     """Take a batch apart, leaving out the columns that nothing attends to and that predict nothing counted.
 
     Such columns are padding, and hidden tokens inside the text; the rest keep their positions, so nothing else changes.
@@ -82,7 +89,6 @@ def rows_of(lm: LanguageModel, batch: Batch, embeddings: Tensor, counted: Tensor
     Args:
         lm: the model; one that does not attend everywhere keeps all columns, since its windows count them.
         batch: the padded rows.
-        embeddings: (B, T, d), what stands for ``batch.embeddings``.
         counted: (B, R) bool, which response positions count.
         weights: (B, R), their weights.
     """
@@ -92,7 +98,7 @@ def rows_of(lm: LanguageModel, batch: Batch, embeddings: Tensor, counted: Tensor
     needed = attended | predicts if lm.attends_everywhere else torch.ones_like(attended)
     return [
         Row(
-            embeddings[i][keep],
+            batch.embeddings[i][keep],
             batch.positions[i][keep],
             attended[i][keep],
             predicts[i][keep],
@@ -118,18 +124,27 @@ def logits_at(lm: LanguageModel, chosen: Tensor) -> Iterator[None]:
         hook.remove()
 
 
-def entropy_loss(lm: LanguageModel, rows: Sequence[Row], options: Optimization) -> Tensor:
+def entropy_loss(
+    lm: LanguageModel, rows: Sequence[Row], options: Optimization, leading: LeadingColumns | None = None
+) -> Tensor:
     """Return the weighted sum of token entropies (scalar, nats) of a micro-batch, differentiable in its embeddings.
 
-    Rows are padded on the right, where causal attention never looks: without hidden tokens inside the text no mask is needed.
+    Rows are padded on the right, where causal attention never looks: without hidden tokens inside the text, and without ``leading``
+    columns that the rows stand behind, no mask is needed.
     """
     padded = partial(pad_sequence, batch_first=True)
+    attention = padded([row.attended for row in rows], padding_value=True).long()
+    cache = None
+    if leading is not None:
+        cache = leading.cache(lm, len(rows))
+        attention = pad(attention, (cache.get_seq_length(), 0), value=1)
     with logits_at(lm, padded([row.predicts for row in rows])):
         logits = lm.model(
             inputs_embeds=padded([row.embeddings for row in rows]),
-            attention_mask=padded([row.attended for row in rows], padding_value=True).long(),
+            attention_mask=attention,
             position_ids=padded([row.positions for row in rows]),
-            use_cache=False,
+            past_key_values=cache,
+            use_cache=cache is not None,
         ).logits[0]
     if options.entropy == "raw":
         values = raw_entropy(logits)
@@ -161,23 +176,38 @@ def entropy_backward(
     size = options.shard_size or options.micro_batch_size or len(prompts)
     batches = _assembled(lm, prefix, prompts, responses, options, size)
     masks = [loss_mask(lm, b.response_ids, b.response_lengths, options) for b in batches]
-    # Micro-batches stop at the embeddings; from there the gradient goes back to prefix and table once.
-    leaves = [b.embeddings.detach().requires_grad_(b.embeddings.requires_grad) for b in batches]
     weights = _weights(masks, options, per_row=prefix.dim() == 3)
-    parts = zip(batches, leaves, masks, weights, strict=True)
-    rows = [row for batch, leaf, mask, weight in parts for row in rows_of(lm, batch, leaf, mask, weight)]
-    rows = share.of(sorted(rows, key=lambda row: -len(row.positions)))
+    parts = zip(batches, masks, weights, strict=True)
+    whole = [row for batch, mask, weight in parts for row in rows_of(lm, batch, mask, weight)]
+    whole = share.of(sorted(whole, key=lambda row: -len(row.positions)))
+    # Micro-batches stop at the embeddings; from there the gradient goes back to prefix and table once.
+    rows = [replace(row, embeddings=leaf_of(row.embeddings)) for row in whole]
+    embeddings = [row.embeddings for row in rows]
+    leading, gathered = None, None
+    if columns := _shared(lm, rows, options, per_row=prefix.dim() == 3):
+        leading = LeadingColumns.compute(lm, rows[0].embeddings[:columns], rows[0].positions[:columns])
+        gathered = leading.leaves()
+        rows = [row.behind(columns) for row in rows]
     loss = 0.0
     for group in group_by_length([len(row.positions) for row in rows], size, MICRO_BATCH_TOKENS[lm.device.type]):
         chosen = [rows[i] for i in group]
         with checkpointed(lm, options.activation_checkpointing, len(chosen) * len(chosen[0].positions)):
-            part = entropy_loss(lm, chosen, options)
+            part = entropy_loss(lm, chosen, options, gathered)
         torch.autograd.backward(part)
         loss += float(part.detach())
-    for batch, leaf in zip(batches, leaves, strict=True):
-        if leaf.grad is not None:
-            torch.autograd.backward(batch.embeddings, leaf.grad)
+    if leading is not None and gathered is not None:
+        pass_on(gathered.tensors(), leading.tensors())
+    pass_on(embeddings, [row.embeddings for row in whole])
     return loss / len(prompts) if prefix.dim() == 3 else loss
+
+
+def _shared(lm: LanguageModel, rows: Sequence[Row], options: Optimization, *, per_row: bool) -> int:
+    """Return how many columns the rows share. None where each has a gradient of its own, or where layers are run twice on a cache."""
+    if per_row or options.activation_checkpointing is True or not (lm.attends_everywhere and lm.takes_masks):
+        return 0
+    free = [row.attended & ~row.predicts for row in rows]
+    most = min(int(columns.long().cumprod(0).sum()) for columns in free)
+    return shared_columns(lm, [(row.embeddings, row.positions) for row in rows], most)
 
 
 def _assembled(

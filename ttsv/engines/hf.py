@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import DynamicCache
 
 from ttsv.adaptations import KINDS, Adaptation
@@ -19,6 +20,7 @@ from ttsv.engines.base import Decoding, Progress, Request, batches, resolve
 from ttsv.engines.kv_cache import buffered_cache, grouped_attention
 from ttsv.engines.linear_layers import weights_first
 from ttsv.engines.steps import GrowingSteps, StaticSteps, forward
+from ttsv.leading_columns import LeadingColumns, shared_columns
 from ttsv.models import LanguageModel
 from ttsv.objectives import raw_entropy
 from ttsv.placement import Batch, assemble, group_by_length
@@ -121,7 +123,8 @@ class _Run:
     ) -> None:
         self.lm, self.decoding, self.keep_share, self.progress = lm, decoding, engine.keep_share, progress
         self.static = lm.device.type == "cuda" if engine.static_cache == "auto" else engine.static_cache
-        self.static &= lm.attends_everywhere and lm.takes_masks and lm.replayable
+        self.takes_masks = lm.attends_everywhere and lm.takes_masks  # asked for before grouped attention takes sdpa's place
+        self.static &= self.takes_masks and lm.replayable
         self.sampling = resolve(decoding.sampling, lm.generation_config)
         self.end_ids = decoding.stopping.ids(lm)
         self.rows = [_Row(request) for request in requests]
@@ -166,7 +169,7 @@ class _Run:
     def _prefill(self, batch: Batch) -> tuple[Tensor, DynamicCache]:
         """Return the first logits (B, vocabulary) and the cache of a batch.
 
-        Prompts of like length are computed together, and a prompt that several rows share once.
+        Prompts of like length are computed together, a prompt that several rows share once, and what all prompts begin with once too.
         """
         if not self.lm.attends_everywhere:
             cache = DynamicCache(config=self.lm.model.config)
@@ -175,23 +178,43 @@ class _Run:
         cache, shift = buffered_cache(self.lm, rows, width), self.shift
         copies = self._rows_by_prompt()
         firsts = [same[0] for same in copies]
+        leading, shared = self._leading(batch, firsts)
+        attended = batch.attention.bool().scatter(1, shared, False)
         logits: dict[int, Tensor] = {}
-        for group in group_by_length(batch.attention[firsts].sum(1).tolist(), rows, PREFILL_TOKENS):
+        for group in group_by_length(attended[firsts].sum(1).tolist(), rows, PREFILL_TOKENS):
             chosen = torch.tensor([firsts[i] for i in group], device=self.lm.device)
-            columns = batch.attention[chosen].any(0).nonzero().squeeze(1)
+            columns = attended[chosen].any(0).nonzero().squeeze(1)
             attention, positions, embeddings = (
-                tensor[chosen][:, columns] for tensor in (batch.attention, batch.positions, batch.embeddings)
+                tensor[chosen][:, columns] for tensor in (attended.long(), batch.positions, batch.embeddings)
             )
-            part = DynamicCache(config=self.lm.model.config)
+            part = leading.cache(self.lm, len(group))
+            before = part.get_seq_length()
             self.shift = None if shift is None else shift[chosen]
+            attention = pad(attention, (before, 0), value=1)
             found = forward(self.lm, part, attention, positions, inputs_embeds=embeddings)
             pairs = [(row, place) for place, i in enumerate(group) for row in copies[i]]
             filled, computed = torch.tensor(pairs, device=self.lm.device).T
             logits |= zip(filled.tolist(), found[computed], strict=True)
             for layer, new in zip(cache.layers, part.layers, strict=True):
-                layer.place(filled, columns, new.keys[computed], new.values[computed])
+                layer.place(filled, columns, *(t[computed, :, before:] for t in (new.keys, new.values)))
         self.shift = shift
+        everywhere = torch.arange(rows, device=self.lm.device)
+        # Last, since a group's columns take in those of its longest row.
+        for layer, pair in zip(cache.layers, leading.layers, strict=False):
+            layer.place(everywhere, shared, *pair)
         return torch.stack([logits[i] for i in range(rows)]), cache
+
+    def _leading(self, batch: Batch, firsts: list[int]) -> tuple[LeadingColumns, Tensor]:
+        """Return what the prompts of the batch begin with, and in which n columns each row holds it, (B, n); n may be 0."""
+        attended = [row.nonzero().squeeze(1) for row in batch.attention]
+        rows = [(batch.embeddings[i][attended[i]], batch.positions[i][attended[i]]) for i in firsts]
+        # The last column of a prompt is computed in its row, for its logits.
+        most = min(len(positions) for _, positions in rows) - 1
+        n = shared_columns(self.lm, rows, most) if self.takes_masks else 0
+        leading = LeadingColumns(())
+        if n:
+            leading = LeadingColumns.compute(self.lm, rows[0][0][:n], rows[0][1][:n])
+        return leading, torch.stack([columns[:n] for columns in attended])
 
     def _rows_by_prompt(self) -> list[list[int]]:
         """Return the batch's rows, those of the same problem and prompt together: prefix and shift belong to a problem."""

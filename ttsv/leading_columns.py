@@ -1,0 +1,80 @@
+"""The columns that all rows of a batch begin with: computed once, for all rows.
+
+A soft prompt and the beginning of a chat template are the same in every row, and under causal attention so are their keys and values
+(the sharing of a prefix's cache, as in Juravsky et al. 2024, arXiv 2402.05099).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from ttsv.models import LanguageModel
+
+
+def common_columns(rows: Sequence[tuple[Tensor, Tensor]], most: int) -> int:
+    """Return with how many columns, at most ``most``, all rows begin that are alike in embedding (T, d) and position (T,)."""
+    embeddings, positions = (torch.stack([row[part][:most] for row in rows]) for part in (0, 1))
+    alike = (embeddings == embeddings[0]).all(-1) & (positions == positions[0])
+    return int(alike.all(0).long().cumprod(0).sum())
+
+
+def shared_columns(lm: LanguageModel, rows: Sequence[tuple[Tensor, Tensor]], most: int) -> int:
+    """Return how many of the :func:`common_columns` are better computed once: all of them, or none.
+
+    What is behind them then needs a mask, under which attention looks at each pair of columns instead of the causal half; that
+    outweighs the columns saved where the rest of the rows is long. On a card it is one more forward pass of launches, which costs more
+    than the arithmetic that it saves.
+    """
+    if len(rows) == 1 or most < 1 or lm.device.type != "cpu":
+        return 0
+    columns = common_columns(rows, most)
+    # A layer multiplies a column by some 12 d^2 weights; a pair of columns costs attention some 4 d operations, of which half is new.
+    saved = (len(rows) - 1) * columns * 24 * lm.hidden_size**2
+    added = sum(2 * lm.hidden_size * (len(positions) - columns) ** 2 for _, positions in rows)
+    return columns if saved > added else 0
+
+
+@dataclass(frozen=True)
+class LeadingColumns:
+    """Keys and values of n columns in each layer, (1, heads, n, d_head), with the graph that they came from."""
+
+    layers: tuple[tuple[Tensor, Tensor], ...]
+
+    @classmethod
+    def compute(cls, lm: LanguageModel, embeddings: Tensor, positions: Tensor) -> "LeadingColumns":
+        """Run the layers on ``embeddings`` (n, d) at ``positions`` (n,)."""
+        cache = DynamicCache(config=lm.model.config)
+        lm.model.base_model(
+            inputs_embeds=embeddings[None], position_ids=positions[None], past_key_values=cache, use_cache=True
+        )
+        return cls(tuple((layer.keys, layer.values) for layer in cache.layers))
+
+    def cache(self, lm: LanguageModel, rows: int) -> DynamicCache:
+        """Return a cache of so many rows that hold these columns alone."""
+        cache = DynamicCache(config=lm.model.config)
+        for index, pair in enumerate(self.layers):
+            cache.update(*(tensor.expand(rows, -1, -1, -1) for tensor in pair), index)
+        return cache
+
+    def leaves(self) -> "LeadingColumns":
+        """Return these values without their graph; see :func:`leaf_of`."""
+        return LeadingColumns(tuple((leaf_of(keys), leaf_of(values)) for keys, values in self.layers))
+
+    def tensors(self) -> list[Tensor]:
+        """Return all keys and values."""
+        return [tensor for pair in self.layers for tensor in pair]
+
+
+def leaf_of(tensor: Tensor) -> Tensor:
+    """Return its values without its graph, which gather a gradient where it has one."""
+    return tensor.detach().requires_grad_(tensor.requires_grad)
+
+
+def pass_on(leaves: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
+    """Send the gradients that leaves have gathered back through the graphs of the tensors they were made of."""
+    pairs = [(tensor, leaf.grad) for leaf, tensor in zip(leaves, tensors, strict=True) if leaf.grad is not None]
+    if pairs:
+        torch.autograd.backward(*map(list, zip(*pairs, strict=True)))
