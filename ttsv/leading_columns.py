@@ -6,10 +6,12 @@ A soft prompt and the beginning of a chat template are the same in every row, an
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from ttsv.models import LanguageModel
 
@@ -37,6 +39,29 @@ def shared_columns(lm: LanguageModel, rows: Sequence[tuple[Tensor, Tensor]], mos
     return columns if saved > added else 0
 
 
+class _Behind(DynamicLayer):  # type: ignore[misc]  # transformers has no types
+    """One layer's keys and values of all rows, (B, heads, n + T, d_head), of which the first n are the same in all.
+
+    Whatever is appended comes right behind those, however often: a layer that is run again, as for activation checkpointing, finds
+    what it found the first time.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        super().__init__()
+        self.leading = keys, values
+        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Return the first columns with these behind them."""
+        pairs = zip(self.leading, (key_states, value_states), strict=True)
+        self.keys, self.values = (torch.cat([first.expand(len(new), -1, -1, -1), new], dim=-2) for first, new in pairs)
+        return self.keys, self.values
+
+    def get_seq_length(self) -> int:
+        """Return n."""
+        return int(self.leading[0].shape[-2])
+
+
 @dataclass(frozen=True)
 class LeadingColumns:
     """Keys and values of n columns in each layer, (1, heads, n, d_head), with the graph that they came from."""
@@ -52,11 +77,11 @@ class LeadingColumns:
         )
         return cls(tuple((layer.keys, layer.values) for layer in cache.layers))
 
-    def cache(self, lm: LanguageModel, rows: int) -> DynamicCache:
-        """Return a cache of so many rows that hold these columns alone."""
+    def cache(self, lm: LanguageModel) -> DynamicCache:
+        """Return a cache for any number of rows that stand behind these columns, which may be none."""
         cache = DynamicCache(config=lm.model.config)
-        for index, pair in enumerate(self.layers):
-            cache.update(*(tensor.expand(rows, -1, -1, -1) for tensor in pair), index)
+        if self.layers:
+            cache.layers = [_Behind(*pair) for pair in self.layers]
         return cache
 
     def leaves(self) -> "LeadingColumns":

@@ -136,7 +136,7 @@ def entropy_loss(
     attention = padded([row.attended for row in rows], padding_value=True).long()
     cache = None
     if leading is not None:
-        cache = leading.cache(lm, len(rows))
+        cache = leading.cache(lm)
         attention = pad(attention, (cache.get_seq_length(), 0), value=1)
     with logits_at(lm, padded([row.predicts for row in rows])):
         logits = lm.model(
@@ -184,7 +184,7 @@ def entropy_backward(
     rows = [replace(row, embeddings=leaf_of(row.embeddings)) for row in whole]
     embeddings = [row.embeddings for row in rows]
     leading, gathered = None, None
-    if columns := _shared(lm, rows, options, per_row=prefix.dim() == 3):
+    if columns := _shared(lm, rows, per_row=prefix.dim() == 3):
         leading = LeadingColumns.compute(lm, rows[0].embeddings[:columns], rows[0].positions[:columns])
         gathered = leading.leaves()
         rows = [row.behind(columns) for row in rows]
@@ -201,9 +201,9 @@ def entropy_backward(
     return loss / len(prompts) if prefix.dim() == 3 else loss
 
 
-def _shared(lm: LanguageModel, rows: Sequence[Row], options: Optimization, *, per_row: bool) -> int:
-    """Return how many columns the rows share. None where each has a gradient of its own, or where layers are run twice on a cache."""
-    if per_row or options.activation_checkpointing is True or not (lm.attends_everywhere and lm.takes_masks):
+def _shared(lm: LanguageModel, rows: Sequence[Row], *, per_row: bool) -> int:
+    """Return how many columns the rows share; none where each has a gradient of its own."""
+    if per_row or not rows or not (lm.attends_everywhere and lm.takes_masks):
         return 0
     free = [row.attended & ~row.predicts for row in rows]
     most = min(int(columns.long().cumprod(0).sum()) for columns in free)

@@ -187,7 +187,7 @@ class _Run:
             attention, positions, embeddings = (
                 tensor[chosen][:, columns] for tensor in (attended.long(), batch.positions, batch.embeddings)
             )
-            part = leading.cache(self.lm, len(group))
+            part = leading.cache(self.lm)
             before = part.get_seq_length()
             self.shift = None if shift is None else shift[chosen]
             attention = pad(attention, (before, 0), value=1)
