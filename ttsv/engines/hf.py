@@ -123,7 +123,8 @@ class _Run:
     ) -> None:
         self.lm, self.decoding, self.keep_share, self.progress = lm, decoding, engine.keep_share, progress
         self.static = lm.device.type == "cuda" if engine.static_cache == "auto" else engine.static_cache
-        self.takes_masks = lm.attends_everywhere and lm.takes_masks  # asked for before grouped attention takes sdpa's place
+        # Asked for here, before grouped attention takes the place of sdpa.
+        self.takes_masks = lm.attends_everywhere and lm.takes_masks
         self.static &= self.takes_masks and lm.replayable
         self.sampling = resolve(decoding.sampling, lm.generation_config)
         self.end_ids = decoding.stopping.ids(lm)

@@ -35,7 +35,10 @@ class BufferedLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no 
         self.column: Tensor | None = None
 
     def place(self, rows: Tensor, columns: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Fill some rows' ``columns`` (n,), or (rows, n) each its own, with (rows or 1, heads, n, d_head); the rest stays zero, to be masked."""
+        """Fill ``columns`` (n,) of some rows, or (rows, n) of each its own, with (rows, heads, n, d_head) or the same (1, heads, n, d_head).
+
+        What is never filled stays zero and must be masked.
+        """
         if not self.buffers:
             for new in (keys, values):
                 columns_held = (self.width // ROOM + 1) * ROOM
