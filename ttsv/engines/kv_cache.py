@@ -35,7 +35,7 @@ class BufferedLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no 
         self.column: Tensor | None = None
 
     def place(self, rows: Tensor, columns: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Fill ``columns`` (n,) of some rows, or (rows, n) of each its own, with (rows, heads, n, d_head) or the same (1, heads, n, d_head).
+        """Fill some rows' ``columns`` (n,), or (rows, n) of each its own, with keys and values (rows or 1, heads, n, d_head).
 
         What is never filled stays zero and must be masked.
         """
