@@ -6,6 +6,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 from ttsv.models import LanguageModel
 
@@ -30,8 +31,7 @@ def weights_first(lm: LanguageModel) -> Iterator[None]:
 
 
 def _linear(layer: torch.nn.Linear, inputs: Tensor) -> Tensor:
-    rows = inputs.reshape(-1, inputs.shape[-1]).contiguous()
-    product = (layer.weight @ rows.T).T.contiguous()
+    product = linear(layer.weight, inputs.reshape(-1, inputs.shape[-1])).T.contiguous()
     if layer.bias is not None:
         product += layer.bias
     return product.view(*inputs.shape[:-1], -1)
