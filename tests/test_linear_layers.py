@@ -18,7 +18,7 @@ def test_logits_are_the_same_and_no_layer_goes_through_the_library(
     for layer in lm.model.modules():
         if isinstance(layer, torch.nn.Linear) and layer.bias is not None:
             layer.bias.normal_(generator=torch.Generator().manual_seed(4))
-    monkeypatch.setattr(torch.nn.functional, "linear", lambda *args: calls.append(args) or linear(*args))  # torch.nn.Linear's
+    monkeypatch.setattr(torch.nn.functional, "linear", lambda *args: calls.append(args) or linear(*args))
     with torch.inference_mode():
         expected = lm.model(ids).logits
         assert calls

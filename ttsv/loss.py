@@ -77,8 +77,13 @@ class Row:
 
     def behind(self, columns: int) -> "Row":
         """Return the row without its first ``columns``, none of which predicts anything."""
-        parts = (self.embeddings, self.positions, self.attended, self.predicts)
-        return Row(*(part[columns:] for part in parts), self.weights, self.response_ids, self.counted)
+        return replace(
+            self,
+            embeddings=self.embeddings[columns:],
+            positions=self.positions[columns:],
+            attended=self.attended[columns:],
+            predicts=self.predicts[columns:],
+        )
 
 
 def rows_of(lm: LanguageModel, batch: Batch, counted: Tensor, weights: Tensor) -> list[Row]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ def weights_first(lm: LanguageModel) -> Iterator[None]:
     With the few rows of a decoding step MKL takes a third to a half of the time that way (``results/benchmark.md``), without other
     weights in memory. The numbers are the same up to floating-point order.
     """
-    layers: list[torch.nn.Linear] = []
+    layers: list[Any] = []
     if lm.device.type == "cpu" and lm.dtype == torch.float32:
         layers = [module for module in lm.model.modules() if type(module) is torch.nn.Linear]
     for layer in layers:
