@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import ARCHITECTURES, WIDTH, decoding, prompts_of, recipe, requests_of, tiny_lm
+from tiny_models import ARCHITECTURES, TEXT_END, WIDTH, decoding, prompts_of, recipe, requests_of, tiny_lm
 from torch import Tensor
 
 from ttsv import leading_columns, loss
@@ -13,7 +13,9 @@ from ttsv.adaptations import EmbeddingPrefix
 from ttsv.engines import hf
 from ttsv.engines.hf import HFEngine
 from ttsv.leading_columns import common_columns, shared_columns
+from ttsv.loss import entropy_gradient
 from ttsv.models import LanguageModel
+from ttsv.ranks import Share
 from ttsv.soft_prompt import SoftPrompt
 from ttsv.trainables import AllWeights, LoRA, PrefixPerProblem, SharedPrefix, Trainable
 
@@ -22,11 +24,7 @@ PROMPTS = prompts_of(*(f"{ASKED}{'1+' * (n % 3)}{n}?" for n in range(5)))
 COMMON = len(prompts_of(ASKED)[0].token_ids)
 RESPONSES = [[65 + n % 7, 66, *range(70, 70 + n % 5)] for n in range(5)]
 VECTORS = torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(8))
-TRAINABLES: dict[str, Trainable] = {
-    "a vector": SharedPrefix(VECTORS),
-    "all weights": AllWeights(),
-    "an adapter": LoRA(2, 4, 0),
-}
+TRAINABLES: dict[str, Trainable] = {"a vector": SharedPrefix(VECTORS), "an adapter": LoRA(2, 4, 0)}
 
 
 def columns_run(monkeypatch: pytest.MonkeyPatch, lm: LanguageModel, work: Callable[[], Any]) -> tuple[Any, list[int]]:
@@ -58,10 +56,12 @@ def test_loss_and_gradient_are_those_of_rows_by_themselves(
     name: str, architecture: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lm, trainable = tiny_lm(architecture, torch.float64), TRAINABLES[kind]
+    # An adapter begins with zeros, behind which half of it has no gradient.
+    values = {key: value + 0.1 for key, value in trainable.initial(lm).items()}
 
     def work() -> tuple[float, dict[str, Tensor]]:
         options = recipe(name, rollout=recipe("corrected").rollout)
-        return trainable.gradient(lm, trainable.initial(lm), PROMPTS, RESPONSES, options)
+        return trainable.gradient(lm, values, PROMPTS, RESPONSES, options)
 
     (value, gradient), sizes = columns_run(monkeypatch, lm, work)
     (expected, by_row), whole = apart(monkeypatch, lambda: columns_run(monkeypatch, lm, work))
@@ -72,7 +72,49 @@ def test_loss_and_gradient_are_those_of_rows_by_themselves(
     assert value == pytest.approx(expected, rel=1e-6)  # entropies are taken in fp32
     for key, found in gradient.items():
         torch.testing.assert_close(found, by_row[key], rtol=1e-4, atol=1e-6)
+    assert all(float(found.abs().max()) > 1e-6 for found in gradient.values())
     assert max(float(found.abs().max()) for found in gradient.values()) > 1e-3
+
+
+@pytest.mark.parametrize("shares", [2, 7])  # of 5 rows, so that two of 7 are empty
+def test_shares_of_the_rows_add_up_to_the_whole(shares: int) -> None:
+    lm, options = tiny_lm("qwen2", torch.float64), recipe("corrected", micro_batch_size=2)
+    whole, gradient = entropy_gradient(lm, VECTORS, PROMPTS, RESPONSES, options)
+    parts = [entropy_gradient(lm, VECTORS, PROMPTS, RESPONSES, options, Share(i, shares)) for i in range(shares)]
+    assert sum(loss for loss, _ in parts) == pytest.approx(whole, rel=1e-6)
+    torch.testing.assert_close(sum(g for _, g in parts), gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["paper", "corrected"])
+def test_rows_that_are_alike_altogether_and_predict_nothing_have_a_loss_of_zero(name: str) -> None:
+    lm, responses = tiny_lm("qwen2", torch.float64), [[TEXT_END] if name == "paper" else []] * 2
+    loss, gradient = entropy_gradient(lm, VECTORS, [PROMPTS[0]] * 2, responses, recipe(name))
+    assert loss == 0
+    assert not gradient.any()
+
+
+def test_weights_whose_embeddings_have_gradients_share_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Columns are compared by their embeddings, and two tokens may have the same."""
+    lm, trainable = tiny_lm("qwen2", torch.float64), AllWeights()
+
+    def work() -> Any:
+        return trainable.gradient(lm, trainable.initial(lm), PROMPTS, RESPONSES, recipe("corrected"))
+
+    _, sizes = columns_run(monkeypatch, lm, work)
+    assert sizes == apart(monkeypatch, lambda: columns_run(monkeypatch, lm, work))[1]
+
+
+@pytest.mark.parametrize(
+    ("rotation", "shares"),
+    [
+        ({"rope_type": "default"}, True),
+        ({"rope_type": "linear", "factor": 2.0}, True),
+        ({"rope_type": "dynamic", "factor": 2.0}, False),
+    ],
+)
+def test_nothing_is_shared_where_rotation_depends_on_what_is_behind(rotation: dict[str, Any], shares: bool) -> None:
+    lm = tiny_lm("llama", rope_parameters={"rope_theta": 10000.0, **rotation})
+    assert lm.shares_columns is shares
 
 
 def test_vectors_of_one_row_each_share_nothing_even_where_they_are_equal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,8 +207,9 @@ def entropy_backward(
 
 
 def _shared(lm: LanguageModel, rows: Sequence[Row], *, per_row: bool) -> int:
-    """Return how many columns the rows share; none where each has a gradient of its own."""
-    if per_row or not rows or not (lm.attends_everywhere and lm.takes_masks):
+    """Return how many columns the rows share; none where the embeddings of each have a gradient of their own."""
+    own = per_row or lm.token_embeddings.requires_grad
+    if own or not rows or not lm.shares_columns:
         return 0
     free = [row.attended & ~row.predicts for row in rows]
     most = min(int(columns.long().cumprod(0).sum()) for columns in free)

@@ -98,9 +98,10 @@ def draw(logits: Tensor, sampling: Sampling, uniform: Tensor, seen: Tensor | Non
     kept, ids = truncate(logits, sampling, seen)
     cumulative = kept.softmax(-1).double().cumsum(-1)
     target = uniform.to(cumulative.device).unsqueeze(-1) * cumulative[:, -1:]
-    # The first token whose cumulative mass exceeds u times the whole: it has some itself, and exists for every u < 1 that is a double,
-    # since u times a double is then less than it. The bound is for logits that are not numbers.
-    index = torch.searchsorted(cumulative, target, right=True).clamp(max=cumulative.shape[-1] - 1)
+    last = torch.tensor(kept.shape[-1] - 1, device=kept.device)
+    if ids is not None:
+        last = (kept > -torch.inf).to(torch.int32).cumsum(-1).argmax(-1, keepdim=True)
+    index = torch.searchsorted(cumulative, target, right=True).minimum(last)
     return (index if ids is None else ids.gather(-1, index)).squeeze(-1)
 
 

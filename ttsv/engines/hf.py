@@ -123,9 +123,8 @@ class _Run:
     ) -> None:
         self.lm, self.decoding, self.keep_share, self.progress = lm, decoding, engine.keep_share, progress
         self.static = lm.device.type == "cuda" if engine.static_cache == "auto" else engine.static_cache
-        # Asked for here, before grouped attention takes the place of sdpa.
-        self.takes_masks = lm.attends_everywhere and lm.takes_masks
-        self.static &= self.takes_masks and lm.replayable
+        self.static &= lm.attends_everywhere and lm.takes_masks and lm.replayable
+        self.shares = lm.shares_columns  # asked for here, before grouped attention takes the place of sdpa
         self.sampling = resolve(decoding.sampling, lm.generation_config)
         self.end_ids = decoding.stopping.ids(lm)
         self.rows = [_Row(request) for request in requests]
@@ -207,14 +206,12 @@ class _Run:
 
     def _leading(self, batch: Batch, firsts: list[int]) -> tuple[LeadingColumns, Tensor]:
         """Return what the prompts of the batch begin with, and in which n columns each row holds it, (B, n); n may be 0."""
+        if not self.shares:
+            return LeadingColumns(()), batch.positions[:, :0]
         attended = [row.nonzero().squeeze(1) for row in batch.attention]
         rows = [(batch.embeddings[i][attended[i]], batch.positions[i][attended[i]]) for i in firsts]
-        # The last column of a prompt is computed in its row, for its logits.
-        most = min(len(positions) for _, positions in rows) - 1
-        n = shared_columns(self.lm, rows, most) if self.takes_masks else 0
-        leading = LeadingColumns(())
-        if n:
-            leading = LeadingColumns.compute(self.lm, rows[0][0][:n], rows[0][1][:n])
+        n = shared_columns(self.lm, rows, batch.attention.shape[1])
+        leading = LeadingColumns.compute(self.lm, rows[0][0][:n], rows[0][1][:n]) if n else LeadingColumns(())
         return leading, torch.stack([columns[:n] for columns in attended])
 
     def _rows_by_prompt(self) -> list[list[int]]:

@@ -21,7 +21,7 @@ def weights_first(lm: LanguageModel) -> Iterator[None]:
     """
     layers: list[Any] = []
     if lm.device.type == "cpu" and lm.dtype == torch.float32:
-        layers = [module for module in lm.model.modules() if type(module) is torch.nn.Linear]
+        layers = [m for m in lm.model.modules() if type(m) is torch.nn.Linear and "forward" not in vars(m)]
     for layer in layers:
         layer.forward = partial(_linear, layer)
     try:
@@ -35,4 +35,4 @@ def _linear(layer: torch.nn.Linear, inputs: Tensor) -> Tensor:
     product = linear(layer.weight, inputs.reshape(-1, inputs.shape[-1])).T.contiguous()
     if layer.bias is not None:
         product += layer.bias
-    return product.view(*inputs.shape[:-1], -1)
+    return product.view(*inputs.shape[:-1], layer.out_features)
