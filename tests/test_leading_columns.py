@@ -8,11 +8,11 @@ import torch
 from tiny_models import ARCHITECTURES, TEXT_END, WIDTH, decoding, prompts_of, recipe, requests_of, tiny_lm
 from torch import Tensor
 
-from ttsv import leading_columns, loss
+from ttsv import loss
 from ttsv.adaptations import EmbeddingPrefix
 from ttsv.engines import hf
 from ttsv.engines.hf import HFEngine
-from ttsv.leading_columns import common_columns, shared_columns
+from ttsv.leading_columns import common_columns, shareable, shared_columns
 from ttsv.loss import entropy_gradient
 from ttsv.models import LanguageModel
 from ttsv.ranks import Share
@@ -114,7 +114,7 @@ def test_weights_whose_embeddings_have_gradients_share_nothing(monkeypatch: pyte
 )
 def test_nothing_is_shared_where_rotation_depends_on_what_is_behind(rotation: dict[str, Any], shares: bool) -> None:
     lm = tiny_lm("llama", rope_parameters={"rope_theta": 10000.0, **rotation})
-    assert lm.shares_columns is shares
+    assert shareable(lm) is shares
 
 
 def test_vectors_of_one_row_each_share_nothing_even_where_they_are_equal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,4 +174,4 @@ def test_nothing_is_shared_by_a_single_row_or_in_front_of_long_ones() -> None:
     assert shared_columns(lm, rows(1, 10), 25) == 0
     assert shared_columns(lm, rows(4, 2000), 25) == 0
     assert shared_columns(lm, rows(4, 10), 0) == 0
-    assert leading_columns.common_columns(rows(4, 2000), 25) == 20
+    assert common_columns(rows(4, 2000), 25) == 20

@@ -34,10 +34,8 @@ def test_logits_are_the_same_and_no_layer_goes_through_the_library(
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_other_dtypes_go_through_the_library(dtype: torch.dtype) -> None:
     lm = tiny_lm("llama", dtype)
-    ids = torch.randint(0, 256, (3, 1))
     with weights_first(lm):
         assert not any("forward" in vars(module) for module in lm.model.modules())
-        lm.model(ids)
 
 
 def test_an_error_inside_leaves_no_layer_changed() -> None:

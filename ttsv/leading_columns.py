@@ -16,6 +16,17 @@ from transformers.cache_utils import DynamicLayer
 from ttsv.models import LanguageModel
 
 
+def shareable(lm: LanguageModel) -> bool:
+    """Whether rows of this model that begin with the same columns may compute those once: where that saves time, and exactly.
+
+    A column's keys must depend on nothing behind it; rotation by ``dynamic`` or ``longrope`` depends on how far a call reaches. On a card
+    it would be one more pass of launches for little arithmetic, which has not been measured.
+    """
+    rotation = getattr(lm.model.config.get_text_config(), "rope_parameters", None) or {}
+    fixed = rotation.get("rope_type") in ("default", "linear", "llama3", "yarn")
+    return lm.device.type == "cpu" and fixed and lm.attends_everywhere and lm.takes_masks
+
+
 def common_columns(rows: Sequence[tuple[Tensor, Tensor]], most: int) -> int:
     """Return with how many columns, at most ``most``, all rows begin that are alike in embedding (T, d) and position (T,)."""
     embeddings, positions = (torch.stack([row[part][:most] for row in rows]) for part in (0, 1))
@@ -27,7 +38,7 @@ def shared_columns(lm: LanguageModel, rows: Sequence[tuple[Tensor, Tensor]], mos
     """Return how many of the :func:`common_columns` are better computed once: all of them but the last of a row, or none.
 
     What is behind them then needs a mask, under which attention looks at each pair of columns instead of the causal half; that
-    outweighs the columns saved where the rest of the rows is long. The model is one that ``shares_columns``.
+    outweighs the columns saved where the rest of the rows is long. The model is a :func:`shareable` one.
     """
     most = min(most, *(len(positions) - 1 for _, positions in rows))
     if len(rows) == 1 or most < 1:
@@ -64,7 +75,7 @@ class _Behind(DynamicLayer):  # type: ignore[misc]  # transformers has no types
 
 @dataclass(frozen=True)
 class LeadingColumns:
-    """Keys and values of n columns in each layer, (1, heads, n, d_head), with the graph that they came from."""
+    """Keys and values of n columns in each layer, (1, heads, n, d_head), with the graph that they came from; no layers: no columns."""
 
     layers: tuple[tuple[Tensor, Tensor], ...]
 

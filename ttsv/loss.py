@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ttsv.activation_checkpointing import checkpointed
 from ttsv.engines.base import resolve
-from ttsv.leading_columns import LeadingColumns, leaf_of, pass_on, shared_columns
+from ttsv.leading_columns import LeadingColumns, leaf_of, pass_on, shareable, shared_columns
 from ttsv.models import LanguageModel
 from ttsv.objectives import raw_entropy, sampled_entropy
 from ttsv.optimization import Optimization
@@ -129,9 +129,7 @@ def logits_at(lm: LanguageModel, chosen: Tensor) -> Iterator[None]:
         hook.remove()
 
 
-def entropy_loss(
-    lm: LanguageModel, rows: Sequence[Row], options: Optimization, leading: LeadingColumns | None = None
-) -> Tensor:
+def entropy_loss(lm: LanguageModel, rows: Sequence[Row], options: Optimization, leading: LeadingColumns) -> Tensor:
     """Return the weighted sum of token entropies (scalar, nats) of a micro-batch, differentiable in its embeddings.
 
     Rows are padded on the right, where causal attention never looks: without hidden tokens inside the text, and without ``leading``
@@ -140,7 +138,7 @@ def entropy_loss(
     padded = partial(pad_sequence, batch_first=True)
     attention = padded([row.attended for row in rows], padding_value=True).long()
     cache = None
-    if leading is not None:
+    if leading.layers:
         cache = leading.cache(lm)
         attention = pad(attention, (cache.get_seq_length(), 0), value=1)
     with logits_at(lm, padded([row.predicts for row in rows])):
@@ -188,11 +186,11 @@ def entropy_backward(
     # Micro-batches stop at the embeddings; from there the gradient goes back to prefix and table once.
     rows = [replace(row, embeddings=leaf_of(row.embeddings)) for row in whole]
     embeddings = [row.embeddings for row in rows]
-    leading, gathered = None, None
+    leading = LeadingColumns(())
     if columns := _shared(lm, rows, per_row=prefix.dim() == 3):
         leading = LeadingColumns.compute(lm, rows[0].embeddings[:columns], rows[0].positions[:columns])
-        gathered = leading.leaves()
         rows = [row.behind(columns) for row in rows]
+    gathered = leading.leaves()
     loss = 0.0
     for group in group_by_length([len(row.positions) for row in rows], size, MICRO_BATCH_TOKENS[lm.device.type]):
         chosen = [rows[i] for i in group]
@@ -200,8 +198,7 @@ def entropy_backward(
             part = entropy_loss(lm, chosen, options, gathered)
         torch.autograd.backward(part)
         loss += float(part.detach())
-    if leading is not None and gathered is not None:
-        pass_on(gathered.tensors(), leading.tensors())
+    pass_on(gathered.tensors(), leading.tensors())
     pass_on(embeddings, [row.embeddings for row in whole])
     return loss / len(prompts) if prefix.dim() == 3 else loss
 
@@ -209,7 +206,7 @@ def entropy_backward(
 def _shared(lm: LanguageModel, rows: Sequence[Row], *, per_row: bool) -> int:
     """Return how many columns the rows share; none where the embeddings of each have a gradient of their own."""
     own = per_row or lm.token_embeddings.requires_grad
-    if own or not rows or not lm.shares_columns:
+    if own or not rows or not shareable(lm):
         return 0
     free = [row.attended & ~row.predicts for row in rows]
     most = min(int(columns.long().cumprod(0).sum()) for columns in free)

@@ -110,17 +110,6 @@ class LanguageModel:
         rotary = bool(getattr(config, "rope_parameters", None)) and not getattr(config, "alibi", False)
         return rotary and config._attn_implementation == "sdpa"
 
-    @property
-    def shares_columns(self) -> bool:
-        """Whether rows that begin with the same columns may compute those once: here, where that saves time, and exactly.
-
-        A column's keys must depend on nothing behind it; rotation by ``dynamic`` or ``longrope`` depends on how far a call reaches. On a
-        card it would be one more pass of launches for little arithmetic, which has not been measured.
-        """
-        rotation = getattr(self.model.config.get_text_config(), "rope_parameters", None) or {}
-        fixed = rotation.get("rope_type") in ("default", "linear", "llama3", "yarn")
-        return self.device.type == "cpu" and fixed and self.attends_everywhere and self.takes_masks
-
     @cached_property
     def pad_token_id(self) -> int:
         """The id that fills up short rows; its choice never shows in the ``corrected`` recipe."""

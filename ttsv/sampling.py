@@ -98,11 +98,11 @@ def draw(logits: Tensor, sampling: Sampling, uniform: Tensor, seen: Tensor | Non
     kept, ids = truncate(logits, sampling, seen)
     cumulative = kept.softmax(-1).double().cumsum(-1)
     target = uniform.to(cumulative.device).unsqueeze(-1) * cumulative[:, -1:]
-    last = torch.tensor(kept.shape[-1] - 1, device=kept.device)
-    if ids is not None:
-        last = (kept > -torch.inf).to(torch.int32).cumsum(-1).argmax(-1, keepdim=True)
-    index = torch.searchsorted(cumulative, target, right=True).minimum(last)
-    return (index if ids is None else ids.gather(-1, index)).squeeze(-1)
+    index = torch.searchsorted(cumulative, target, right=True)
+    if ids is None:
+        return index.clamp(max=kept.shape[-1] - 1).squeeze(-1)
+    last = (kept > -torch.inf).to(torch.int32).cumsum(-1).argmax(-1, keepdim=True)
+    return ids.gather(-1, index.minimum(last)).squeeze(-1)
 
 
 def uniforms(count: int, *key: int | str) -> np.ndarray:

@@ -20,7 +20,7 @@ from ttsv.engines.base import Decoding, Progress, Request, batches, resolve
 from ttsv.engines.kv_cache import buffered_cache, grouped_attention
 from ttsv.engines.linear_layers import weights_first
 from ttsv.engines.steps import GrowingSteps, StaticSteps, forward
-from ttsv.leading_columns import LeadingColumns, shared_columns
+from ttsv.leading_columns import LeadingColumns, shareable, shared_columns
 from ttsv.models import LanguageModel
 from ttsv.objectives import raw_entropy
 from ttsv.placement import Batch, assemble, group_by_length
@@ -124,7 +124,7 @@ class _Run:
         self.lm, self.decoding, self.keep_share, self.progress = lm, decoding, engine.keep_share, progress
         self.static = lm.device.type == "cuda" if engine.static_cache == "auto" else engine.static_cache
         self.static &= lm.attends_everywhere and lm.takes_masks and lm.replayable
-        self.shares = lm.shares_columns  # asked for here, before grouped attention takes the place of sdpa
+        self.shares = shareable(lm)  # asked for here, before grouped attention takes the place of sdpa
         self.sampling = resolve(decoding.sampling, lm.generation_config)
         self.end_ids = decoding.stopping.ids(lm)
         self.rows = [_Row(request) for request in requests]

@@ -16,8 +16,8 @@ from ttsv.models import LanguageModel
 def weights_first(lm: LanguageModel) -> Iterator[None]:
     """Let linear layers compute W x^T, where the library writes x W^T, for as long as the context lasts; changes fp32 on a processor alone.
 
-    With the few rows of a decoding step MKL takes a third to a half of the time that way (``results/benchmark.md``), without other
-    weights in memory. The numbers are the same up to floating-point order.
+    With the few rows of a decoding step MKL takes a quarter to two thirds of the time that way on a processor with AVX2, and as long as
+    before with many rows (``results/benchmark.md``), without other weights in memory. The numbers are the same up to floating-point order.
     """
     layers: list[Any] = []
     if lm.device.type == "cpu" and lm.dtype == torch.float32:
